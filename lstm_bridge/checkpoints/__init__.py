@@ -1,0 +1,1 @@
+"""File → lazily readable named arrays and metadata. No meaning, no code execution, no framework."""

@@ -1,0 +1,1 @@
+"""The gate mathematics, written once, in MLX. Imports mlx and ``lstm_bridge.errors`` only."""

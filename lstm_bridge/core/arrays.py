@@ -1,0 +1,33 @@
+"""What counts as an array at the front door: mx.array, NumPy, or anything that speaks DLPack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+
+from lstm_bridge.errors import UsageError
+
+
+def as_array(value: Any, name: str, dtype: mx.Dtype | None = None) -> mx.array:
+    """Return ``value`` as an mx.array, converted to ``dtype`` if one is given.
+
+    Args:
+        value: mx.array, NumPy array, nested list of numbers, or an object with ``__dlpack__``.
+        name: the argument's name, used in the message.
+        dtype: wanted dtype. Default: the value's own (float64 becomes float32, MLX's default).
+
+    Raises:
+        UsageError: the value is no array.
+    """
+    if not isinstance(value, mx.array):
+        try:
+            value = mx.array(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                name,
+                expected="an mx.array, a NumPy array or an object with __dlpack__",
+                got=type(value).__name__,
+                fix="convert it with mx.array first",
+            ) from error
+    return value if dtype is None or value.dtype == dtype else value.astype(dtype)

@@ -1,0 +1,65 @@
+r"""THE EQUATIONS of one LSTM step (Hochreiter & Schmidhuber 1997, with Gers's forget gate).
+
+Shape letters: N batch, D input, H hidden, P projection (P = H without one).
+
+.. math::
+    z_t &= W_x x_t + b + W_h h_{t-1}            && [N, 4H], \text{ gates in the order } i, f, g, o \\
+    i_t, f_t, o_t &= \sigma(z^i_t),\ \sigma(z^f_t),\ \sigma(z^o_t) \\
+    g_t &= \phi(z^g_t) \\
+    c_t &= f_t \odot c_{t-1} + i_t \odot g_t    && [N, H] \\
+    h_t &= W_p\,(o_t \odot \phi(c_t))           && [N, P], \text{ without } W_p \text{ when } P = H
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.weights import LSTMWeights
+
+
+def input_part(x: mx.array, weights: LSTMWeights) -> mx.array:
+    """Return ``x Wx^T + bias`` for any leading axes: ``[..., D] -> [..., 4H]``."""
+    if weights.bias is None:
+        return x @ weights.Wx.T
+    return mx.addmm(weights.bias, x, weights.Wx.T)
+
+
+def step(
+    zx: mx.array,
+    h: mx.array,
+    c: mx.array,
+    weights: LSTMWeights,
+    activation: Activation = mx.tanh,
+    recurrent_activation: Activation = mx.sigmoid,
+    h_mask: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """Advance one time step: ``(h_{t-1}, c_{t-1}) -> (h_t, c_t)``.
+
+    Args:
+        zx: the input's part of the gates, ``x_t Wx^T + bias``, ``[N, 4H]``.
+        h: previous hidden state, ``[N, P]``.
+        c: previous cell state, ``[N, H]``.
+        weights: canonical weights.
+        activation: phi in the equations. Default: tanh.
+        recurrent_activation: sigma in the equations. Default: sigmoid.
+        h_mask: scaled recurrent-dropout masks, one per gate, ``[4, N, P]``; None drops nothing.
+
+    Returns:
+        ``h_t [N, P]`` and ``c_t [N, H]``.
+    """
+    if h_mask is None:
+        z = mx.addmm(zx, h, weights.Wh.T)
+    else:
+        z = zx + mx.concatenate(per_gate(h * h_mask, weights.Wh), axis=-1)
+    i, f, g, o = mx.split(z, 4, axis=-1)
+    c = recurrent_activation(f) * c + recurrent_activation(i) * activation(g)
+    h = recurrent_activation(o) * activation(c)
+    if weights.Wp is not None:
+        h = h @ weights.Wp.T
+    return h, c
+
+
+def per_gate(xs: mx.array, W: mx.array) -> list[mx.array]:
+    """Multiply each gate's own input with its own rows of ``W``: ``[4,...,K], [4H,K] -> 4 × [...,H]``."""
+    return [x @ w.T for x, w in zip(xs, mx.split(W, 4, axis=0), strict=True)]

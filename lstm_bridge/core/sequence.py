@@ -1,0 +1,102 @@
+"""An LSTM over time: hoisted input projection, initial state, reverse, lengths, masks.
+
+Shape letters: N batch, L length, D input, H hidden, P projection. Time-major throughout, so that
+one step is a contiguous slice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from lstm_bridge.core import lstm
+from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.weights import LSTMWeights
+
+
+class Trajectory(NamedTuple):
+    """What an LSTM did: outputs at the input's own time positions, and the last states."""
+
+    y: mx.array  # [L, N, P]
+    h: mx.array  # [N, P]
+    c: mx.array  # [N, H]
+    cs: mx.array | None  # [L, N, H], when asked for
+
+
+class Dropout(NamedTuple):
+    """Scaled keep-masks that hold for a whole sequence (None drops nothing)."""
+
+    x: mx.array | None = None  # [N, D], or [4, N, D] for one mask per gate
+    h: mx.array | None = None  # [4, N, P], one mask per gate
+
+
+def run(
+    weights: LSTMWeights,
+    x: mx.array,
+    h: mx.array | None = None,
+    c: mx.array | None = None,
+    *,
+    reverse: bool = False,
+    mask: mx.array | None = None,
+    zero_masked: bool = False,
+    dropout: Dropout = Dropout(),
+    activation: Activation = mx.tanh,
+    recurrent_activation: Activation = mx.sigmoid,
+    cells: bool = False,
+) -> Trajectory:
+    """Run one layer in one direction over a batch of sequences.
+
+    Args:
+        weights: canonical weights.
+        x: inputs, ``[L, N, D]``.
+        h: initial hidden state, ``[N, P]``. Default: zeros.
+        c: initial cell state, ``[N, H]``. Default: zeros.
+        reverse: start at the last step. Outputs keep the input's time positions. Default: False.
+        mask: boolean, ``[L, N]``; where False the step carries h and c unchanged. Default: None.
+        zero_masked: masked outputs are zero instead of repeating the output before. Default: False.
+        dropout: keep-masks for the input and the hidden state. Default: none.
+        activation: of the candidate and of the cell. Default: tanh.
+        recurrent_activation: of the three gates. Default: sigmoid.
+        cells: also return every step's cell state. Default: False.
+
+    Returns:
+        Trajectory of outputs and final states.
+    """
+    L, N, _ = x.shape
+    zx = _project_input(x, weights, dropout.x)
+    h = mx.zeros((N, weights.P), zx.dtype) if h is None else h
+    c = mx.zeros((N, weights.H), zx.dtype) if c is None else c
+    y = mx.zeros_like(h)
+    ys: list[mx.array] = [y] * L
+    cs: list[mx.array] = [c] * L
+    for t in reversed(range(L)) if reverse else range(L):
+        h_next, c_next = lstm.step(
+            zx[t], h, c, weights, activation, recurrent_activation, dropout.h
+        )
+        if mask is None:
+            h, c, y = h_next, c_next, h_next
+        else:
+            keep = mask[t][:, None]
+            y = mx.where(keep, h_next, mx.zeros_like(y) if zero_masked else y)
+            h, c = mx.where(keep, h_next, h), mx.where(keep, c_next, c)
+        ys[t], cs[t] = y, c
+    return Trajectory(_stack(ys, h), h, c, _stack(cs, c) if cells else None)
+
+
+def mask_from_lengths(lengths: mx.array, L: int) -> mx.array:
+    """Return the ``[L, N]`` mask that is True at the first ``lengths[n]`` steps of row n."""
+    return mx.arange(L)[:, None] < lengths[None, :]
+
+
+def _project_input(x: mx.array, weights: LSTMWeights, keep: mx.array | None) -> mx.array:
+    """All steps' ``x Wx^T + bias`` at once: ``[L, N, D] -> [L, N, 4H]``."""
+    if keep is None or keep.ndim == 2:
+        return lstm.input_part(x if keep is None else x * keep, weights)
+    zx = mx.concatenate(lstm.per_gate(x[None] * keep[:, None], weights.Wx), axis=-1)
+    return zx if weights.bias is None else zx + weights.bias
+
+
+def _stack(steps: list[mx.array], like: mx.array) -> mx.array:
+    """Stack over time; an empty sequence gives an empty array of the right width."""
+    return mx.stack(steps) if steps else mx.zeros((0, *like.shape), like.dtype)
