@@ -1,0 +1,62 @@
+# Needs git, make and Python 3.11 or newer, nothing else. Written for GNU make 3.81 (macOS) too.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+HAS := $(VENV)/.has-
+BRIDGE := $(BIN)/lstm-bridge
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test sweep lint fixtures docs clean
+
+help: ## Print this list
+	@echo "lstm_bridge: make TARGET [PYTHON=/path/to/python3.11-or-newer]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(HAS)test $(HAS)lint $(HAS)docs ## Make .venv with the package and everything that works on it
+
+demo: $(HAS)plot ## Convert, run and judge a torch and a Keras fixture, without torch or Keras
+	$(BRIDGE) convert fixtures/torch_forecaster.pt out/torch_forecaster --force
+	$(BRIDGE) verify fixtures/torch_forecaster.pt out/torch_forecaster --plot out/torch_forecaster.png
+	$(BRIDGE) convert fixtures/keras_forecaster.keras out/keras_forecaster --force
+	$(BRIDGE) verify fixtures/keras_forecaster.keras out/keras_forecaster --plot out/keras_forecaster.png
+	@echo "Converted models and plots are in out/."
+
+test: $(HAS)test ## Run the tests, against live torch, Keras and pytorch-forecasting
+	$(BIN)/python -m pytest -n auto
+
+sweep: $(HAS)test ## Run the tests with twenty times the generated examples (long)
+	LSTM_BRIDGE_PROFILE=sweep $(BIN)/python -m pytest -n auto
+
+lint: $(HAS)lint ## Check style, formatting, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fixtures: $(HAS)test ## Train the small checkpoints in fixtures/ again
+	$(BIN)/python fixtures/make.py
+
+docs: $(HAS)docs ## Fill the generated tables and build the site strictly, into site/
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+clean: ## Remove .venv and everything that was built
+	rm -rf $(VENV) out site build dist *.egg-info
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find lstm_bridge tests fixtures docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per extra: an install runs again only when pyproject.toml is newer than its stamp.
+$(HAS)%: $(MADE) pyproject.toml
+	@echo "Installing lstm-bridge[$*] into $(VENV); the first time may take minutes."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+$(MADE):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  found=$$("$(PYTHON)" -c 'import sys; print("Python " + sys.version.split()[0])' 2>/dev/null || echo "no Python"); \
+	  echo "lstm_bridge needs Python 3.11 or newer; '$(PYTHON)' is $$found. Try: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	@touch $@
