@@ -9,12 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
-from safetensors.torch import load_file
-
-import keras
 import torch
+from safetensors.torch import load_file
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 MANIFEST: dict[str, Any] = json.loads((FIXTURES / "manifest.json").read_text())
