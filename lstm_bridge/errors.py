@@ -5,8 +5,10 @@
     BridgeError                      what to catch to catch them all
     ├── UsageError         E700  2   the call itself is wrong (also a ValueError)
     │   ├── ShapeError     E710      an array or weight of the wrong shape (also a RuntimeError)
-    │   └── UnsupportedError E720    an argument or layer that cannot be honoured (also a
-    │                                NotImplementedError)
+    │   ├── UnsupportedError E720    an argument or layer that cannot be honoured (also a
+    │   │                            NotImplementedError)
+    │   ├── ArgumentTypeError E730   an argument of the wrong type (also a TypeError)
+    │   └── CallError      E740      arguments that do not fit together (also a RuntimeError)
     ├── RefusedInput             3   a checkpoint that is not converted
     │   ├── ContainerError E100      zip, HDF5, pickle or file magic
     │   ├── HeaderError    E200      safetensors or npy header
@@ -77,6 +79,21 @@ class UnsupportedError(UsageError, NotImplementedError):
     code = "E720"
 
 
+class ArgumentTypeError(UsageError, TypeError):
+    """An argument has the wrong type."""
+
+    code = "E730"
+
+
+class CallError(UsageError, RuntimeError):
+    """Arguments do not fit together, e.g. a state dict and a module, or lengths and their order.
+
+    torch raises RuntimeError for this.
+    """
+
+    code = "E740"
+
+
 class RefusedInput(BridgeError):
     """A checkpoint is refused; nothing was written.
 
@@ -103,9 +120,9 @@ class RefusedInput(BridgeError):
         tensor: str | None = None,
     ) -> None:
         self.file, self.member, self.tensor = str(file), member, tensor
-        where = _printable(self.file)
+        where = printable(self.file)
         if member is not None:
-            where += f":{_printable(member)}"
+            where += f":{printable(member)}"
         if tensor is not None:
             where += f" tensor {quote(tensor)}"
         super().__init__(where, expected=expected, got=got, fix=fix)
@@ -148,7 +165,8 @@ class FileSystemError(BridgeError, OSError):
     exit_status = 4
 
 
-def _printable(name: str) -> str:
-    """Escape what would break the line; leave ordinary names unquoted."""
-    quoted = quote(name)
-    return name if quoted == f"'{name}'" else quoted
+def printable(name: object) -> str:
+    """Return ``name`` escaped and cut where it would break the line; ordinary names as they are."""
+    text = str(name)
+    quoted = quote(text)
+    return text if quoted == f"'{text}'" else quoted

@@ -22,7 +22,8 @@ def as_array(value: Any, name: str, dtype: mx.Dtype | None = None) -> mx.array:
     """
     if not isinstance(value, mx.array):
         try:
-            value = mx.array(value)
+            # The dtype goes along: by way of float32, float64 would lose half its digits.
+            value = mx.array(value) if dtype is None else mx.array(value, dtype)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
                 name,
