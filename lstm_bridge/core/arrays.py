@@ -20,15 +20,15 @@ def as_array(value: Any, name: str, dtype: mx.Dtype | None = None) -> mx.array:
     Raises:
         UsageError: the value is no array.
     """
-    if not isinstance(value, mx.array):
-        try:
-            # The dtype goes along: by way of float32, float64 would lose half its digits.
-            value = mx.array(value) if dtype is None else mx.array(value, dtype)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                name,
-                expected="an mx.array, a NumPy array or an object with __dlpack__",
-                got=type(value).__name__,
-                fix="convert it with mx.array first",
-            ) from error
-    return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+    if isinstance(value, mx.array):
+        return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+    try:
+        # The dtype goes along: by way of float32, float64 would lose half its digits.
+        return mx.array(value) if dtype is None else mx.array(value, dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            name,
+            expected="an mx.array, a NumPy array or an object with __dlpack__",
+            got=type(value).__name__,
+            fix="convert it with mx.array first",
+        ) from error

@@ -1,0 +1,85 @@
+"""``torch.nn.Linear``, the layer that stands behind nearly every LSTM."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import mlx.core as mx
+
+from lstm_bridge.torch.dtypes import float_dtype
+from lstm_bridge.torch.nn.arguments import (
+    DEVICE_NOTE,
+    DTYPE_NOTE,
+    array_like,
+    integer,
+    uniform,
+    width,
+)
+from lstm_bridge.torch.nn.module import Module
+
+
+class Linear(Module):
+    r"""An affine map of the last axis.
+
+    .. math:: y = x W^T + b
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        bias: add ``b``. Default: True.
+        device: no effect here (``ARGUMENT_NOTES`` says why).
+        dtype: torch or MLX floating dtype of the parameters, or its name. Default: float32.
+
+    Raises:
+        ArgumentTypeError: a size is no int.
+
+    Source: torch.nn.Linear 2.13.
+    """
+
+    ARGUMENT_NOTES: ClassVar[dict[str, str]] = {"device": DEVICE_NOTE, "dtype": DTYPE_NOTE}
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = integer(in_features, "torch.nn.Linear in_features")
+        self.out_features = integer(out_features, "torch.nn.Linear out_features")
+        dtype = float_dtype(dtype, "torch.nn.Linear dtype")
+        self.weight = mx.zeros((out_features, in_features), dtype)
+        self.bias = mx.zeros((out_features,), dtype) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw both parameters anew from U(−1/√in_features, 1/√in_features)."""
+        for name in ("weight", "bias"):
+            old = getattr(self, name)
+            if old is not None:
+                setattr(self, name, uniform(old.shape, self.in_features, old.dtype))
+
+    def forward(self, input: Any) -> mx.array:  # noqa: A002  torch's own name
+        """Return ``input W^T + b``.
+
+        Args:
+            input: ``[..., in_features]``.
+
+        Returns:
+            ``[..., out_features]``.
+
+        Raises:
+            ShapeError: the last axis or the dtype is another one.
+        """
+        x = array_like(input, "torch.nn.Linear input", self.weight)
+        width(x, self.in_features, "torch.nn.Linear input")
+        return x @ self.weight.T if self.bias is None else mx.addmm(self.bias, x, self.weight.T)
+
+    def extra_repr(self) -> str:
+        """Return torch's text."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
