@@ -1,0 +1,110 @@
+r"""THE EQUATIONS of pytorch-forecasting's sLSTM.
+
+Shape letters: N batch, L length, D input, H hidden. LN is layer normalisation or the identity.
+
+.. math::
+    z_t &= LN_x(W_x x_t + b_x) + LN_h(W_h h_{t-1} + b_h)
+        && [N, 4H], \text{ gates in the order } i, f, g, o \\
+    \hat\imath, \hat f &= E(z^i),\ E(z^f), \qquad
+        E(z) = \frac{e^{\mathrm{clip}(z - \bar z, -5, 5)}}
+                    {\sum_H e^{\mathrm{clip}(z - \bar z, -5, 5)} + \epsilon} \\
+    i_t, f_t &= \hat\imath / (\hat\imath + \hat f + \epsilon),\
+                \hat f / (\hat\imath + \hat f + \epsilon) \\
+    c_t &= LN_c(f_t \odot c_{t-1} + i_t \odot \tanh z^g)                  && [N, H] \\
+    h_t &= \sigma(z^o) \odot LN_{out}(\tanh c_t)                          && [N, H]
+
+In a layer, the state that goes on to the next step is ``LN_layer(h_t + residual_t)``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from lstm_bridge.core.maps import Map, at_least_float32, identity
+
+EPS = 1e-6
+CLIP = 5.0
+
+
+class Maps(NamedTuple):
+    """The learned maps of one cell."""
+
+    x: Map  # [..., D] -> [..., 4H]
+    h: Map  # [N, H] -> [N, 4H]
+    norm_x: Map = identity
+    norm_h: Map = identity
+    norm_c: Map = identity
+    norm_out: Map = identity
+
+
+def input_part(x: mx.array, maps: Maps) -> mx.array:
+    """Return the input's part of the gates for any leading axes: ``[..., D] -> [..., 4H]``."""
+    return maps.norm_x(maps.x(x))
+
+
+def normalized_exp(z: mx.array, eps: float = EPS) -> mx.array:
+    """Exponential gate E(z), normalised over the last axis, at least in float32."""
+    wide = at_least_float32(z)
+    e = mx.exp(mx.clip(wide - wide.mean(axis=-1, keepdims=True), -CLIP, CLIP))
+    return e / (e.sum(axis=-1, keepdims=True) + eps)
+
+
+def input_and_forget(zi: mx.array, zf: mx.array) -> tuple[mx.array, mx.array]:
+    """Return the two exponential gates, scaled to sum to (almost) one."""
+    i, f = normalized_exp(zi), normalized_exp(zf)
+    total = i + f + EPS
+    return (i / total).astype(zi.dtype), (f / total).astype(zf.dtype)
+
+
+def step(zx: mx.array, h: mx.array, c: mx.array, maps: Maps) -> tuple[mx.array, mx.array]:
+    """Advance one time step: ``(h_{t-1}, c_{t-1}) -> (h_t, c_t)``.
+
+    Args:
+        zx: the input's part of the gates, ``[N, 4H]``.
+        h: previous hidden state, ``[N, H]``.
+        c: previous cell state, ``[N, H]``.
+        maps: the cell's learned maps.
+
+    Returns:
+        ``h_t`` and ``c_t``, ``[N, H]`` each.
+    """
+    zi, zf, zg, zo = mx.split(zx + maps.norm_h(maps.h(h)), 4, axis=-1)
+    i, f = input_and_forget(zi, zf)
+    c = maps.norm_c(f * c + i * mx.tanh(zg))
+    h = mx.sigmoid(zo) * maps.norm_out(mx.tanh(c))
+    return h, c
+
+
+def run(
+    x: mx.array,
+    h: mx.array,
+    c: mx.array,
+    maps: Maps,
+    *,
+    residual: mx.array | None = None,
+    norm: Map = identity,
+    drop: Map = identity,
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Run one layer over time.
+
+    Args:
+        x: inputs, ``[L, N, D]``, L ≥ 1.
+        h: initial hidden state, ``[N, H]``.
+        c: initial cell state, ``[N, H]``.
+        maps: the cell's learned maps.
+        residual: added to every step's hidden state, ``[L, N, H]``. Default: nothing.
+        norm: normalisation after the residual. Default: none.
+        drop: dropout of the inputs and, at every step anew, of the hidden state. Default: none.
+
+    Returns:
+        Every ``h_t`` ``[L, N, H]``, the last ``h`` and the last ``c``, ``[N, H]`` each.
+    """
+    zx = input_part(drop(x), maps)
+    hs: list[mx.array] = []
+    for t in range(len(x)):
+        h, c = step(zx[t], drop(h), c, maps)
+        h = norm(h if residual is None else h + residual[t])
+        hs.append(h)
+    return mx.stack(hs), h, c
