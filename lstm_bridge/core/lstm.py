@@ -3,7 +3,7 @@ r"""THE EQUATIONS of one LSTM step (Hochreiter & Schmidhuber 1997, with Gers's f
 Shape letters: N batch, D input, H hidden, P projection (P = H without one).
 
 .. math::
-    z_t &= W_x x_t + b + W_h h_{t-1}            && [N, 4H], \text{ gates in the order } i, f, g, o \\
+    z_t &= W_x x_t + b + W_h h_{t-1}            && [N, 4H], \text{ gates in order } i, f, g, o \\
     i_t, f_t, o_t &= \sigma(z^i_t),\ \sigma(z^f_t),\ \sigma(z^o_t) \\
     g_t &= \phi(z^g_t) \\
     c_t &= f_t \odot c_{t-1} + i_t \odot g_t    && [N, H] \\
@@ -23,6 +23,19 @@ def input_part(x: mx.array, weights: LSTMWeights) -> mx.array:
     if weights.bias is None:
         return x @ weights.Wx.T
     return mx.addmm(weights.bias, x, weights.Wx.T)
+
+
+def start(state: mx.array | None, zx: mx.array, width: int) -> mx.array:
+    """Return the state before the first step, zeros by default: ``[N, width]``.
+
+    Args:
+        state: initial hidden or cell state, or None.
+        zx: the first step's input part of the gates, ``[N, 4H]``.
+        width: P for a hidden, H for a cell state.
+    """
+    # Zeros that hang on zx: MLX 0.32's addmm fails under vmap unless all its operands are mapped.
+    zeros = mx.where(mx.array(False), mx.stop_gradient(zx[:, :width]), 0)
+    return zeros if state is None else state + zeros
 
 
 def step(
@@ -61,5 +74,5 @@ def step(
 
 
 def per_gate(xs: mx.array, W: mx.array) -> list[mx.array]:
-    """Multiply each gate's own input with its own rows of ``W``: ``[4,...,K], [4H,K] -> 4 × [...,H]``."""
+    """Multiply each gate's input with its rows of ``W``: ``[4,...,K], [4H,K] -> 4 × [...,H]``."""
     return [x @ w.T for x, w in zip(xs, mx.split(W, 4, axis=0), strict=True)]

@@ -63,10 +63,11 @@ def run(
     Returns:
         Trajectory of outputs and final states.
     """
-    L, N, _ = x.shape
+    L = len(x)
     zx = _project_input(x, weights, dropout.x)
-    h = mx.zeros((N, weights.P), zx.dtype) if h is None else h
-    c = mx.zeros((N, weights.H), zx.dtype) if c is None else c
+    first = zx[0] if L else mx.zeros(zx.shape[1:], zx.dtype)
+    h = lstm.start(h, first, weights.P)
+    c = lstm.start(c, first, weights.H)
     y = mx.zeros_like(h)
     ys: list[mx.array] = [y] * L
     cs: list[mx.array] = [c] * L

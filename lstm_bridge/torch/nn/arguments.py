@@ -16,7 +16,8 @@ DEVICE_NOTE = (
 )
 DTYPE_NOTE = (
     "same, and takes an MLX dtype or a name too; complex refused, because gates have no complex "
-    "form in MLX; float64 refused on a GPU, because MLX computes it on the CPU only"
+    "form in MLX; float64 refused on a GPU, because MLX computes it on the CPU only, where its "
+    "sigmoid has float32's accuracy"
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import mlx.core as mx
 
 from lstm_bridge.core.arrays import as_array
-from lstm_bridge.core.lstm import input_part, step
+from lstm_bridge.core.lstm import input_part, start, step
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.torch.dtypes import float_dtype
@@ -104,9 +104,10 @@ class LSTMCell(Module):
         batched = x.ndim == 2
         x = x if batched else x[None]
         width(x, self.input_size, f"{_NAME} input")
-        h, c = self._states(hx, x, batched)
         weights = self._weights()
-        h, c = step(input_part(x, weights), h, c, weights)
+        zx = input_part(x, weights)
+        h, c = (start(s, zx, self.hidden_size) for s in self._states(hx, len(x), batched))
+        h, c = step(zx, h, c, weights)
         return (h, c) if batched else (h[0], c[0])
 
     def extra_repr(self) -> str:
@@ -114,10 +115,10 @@ class LSTMCell(Module):
         tail = "" if self.bias is True else f", bias={self.bias}"
         return f"{self.input_size}, {self.hidden_size}{tail}"
 
-    def _states(self, hx: Any, x: mx.array, batched: bool) -> tuple[mx.array, mx.array]:
-        size = (x.shape[0], self.hidden_size)
+    def _states(self, hx: Any, N: int, batched: bool) -> tuple[mx.array | None, mx.array | None]:
         if hx is None:
-            return mx.zeros(size, x.dtype), mx.zeros(size, x.dtype)
+            return None, None
+        size = (N, self.hidden_size)
         h, c = pair(hx, f"{_NAME} hx")
         h = array_like(h, f"{_NAME} hx[0]", self.weight_hh)
         # As in torch, only h meets a weight; a cell state of another dtype is promoted.
