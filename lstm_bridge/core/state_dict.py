@@ -1,85 +1,129 @@
-"""torch's state-dict verbs for mlx modules: arrays by dotted name, every name reported."""
+"""A module's parameters as torch's state dict and back, with torch's report of what is amiss."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import mlx.core as mx
-import mlx.nn as nn
+import mlx.nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from lstm_bridge.core.arrays import as_array
-from lstm_bridge.errors import UsageError
+from lstm_bridge.errors import ArgumentTypeError, CallError, UsageError
 
 
 class IncompatibleKeys(NamedTuple):
-    """The names that did not meet, as torch reports them."""
+    """What ``load_state_dict(strict=False)`` left aside.
+
+    Args:
+        missing_keys: names in the module that the state dict lacks.
+        unexpected_keys: names in the state dict that the module lacks.
+    """
 
     missing_keys: list[str]
     unexpected_keys: list[str]
 
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return (
+            f"_IncompatibleKeys(missing_keys={self.missing_keys!r}, "
+            f"unexpected_keys={self.unexpected_keys!r})"
+        )
 
-class StateDictError(UsageError, RuntimeError):
-    """A state dict does not fit the module (torch raises RuntimeError for it)."""
 
+class StateDictModule(mlx.nn.Module):
+    """An :class:`mlx.nn.Module` that also has torch's two state-dict methods.
 
-class StateDictModule(nn.Module):
-    """An mlx module that also answers to torch's ``state_dict`` and ``load_state_dict``."""
+    Source: torch.nn.Module 2.13.
+    """
 
-    def state_dict(self) -> dict[str, mx.array]:
-        """Return every parameter and buffer by its dotted name."""
-        return state_dict(self)
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True
-    ) -> IncompatibleKeys:
-        """Copy arrays into the module by name, in the module's own dtypes.
+    def state_dict(
+        self,
+        *,
+        destination: dict[str, mx.array] | None = None,
+        prefix: str = "",
+        keep_vars: bool = False,
+    ) -> dict[str, mx.array]:
+        """Return all parameters and buffers by their dotted names, in the order they were made.
 
         Args:
-            state_dict: dotted names to mx, NumPy or DLPack arrays.
-            strict: missing or unexpected names are an error. Default: True.
+            destination: dictionary to add to. Default: a new one.
+            prefix: put in front of every name. Default: none.
+            keep_vars: no effect here, because an MLX array carries no gradient history to keep.
 
         Returns:
-            The missing and the unexpected names, sorted.
+            The dictionary.
+        """
+        found = {} if destination is None else destination
+        found.update((prefix + name, array) for name, array in tree_flatten(self.parameters()))
+        return found
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
+        """Take over parameters and buffers by name; on error nothing is changed.
+
+        Args:
+            state_dict: names to mx.array, NumPy array or anything with DLPack.
+            strict: missing and unexpected names are errors. Default: True.
+            assign: keep the arrays' own dtypes instead of casting to the module's. Default: False.
+
+        Returns:
+            Named tuple of ``missing_keys`` and ``unexpected_keys``.
 
         Raises:
-            StateDictError: names (when strict) or shapes do not match; nothing was changed.
+            ArgumentTypeError: ``state_dict`` is no mapping.
+            CallError: names (when strict) or shapes do not fit.
         """
-        return load_state_dict(self, state_dict, strict=strict)
-
-
-def state_dict(module: nn.Module) -> dict[str, mx.array]:
-    """Return every parameter and buffer of ``module`` by its dotted name."""
-    flat: dict[str, mx.array] = tree_flatten(module.parameters(), destination={})
-    return flat
-
-
-def load_state_dict(
-    module: nn.Module, state: Mapping[str, Any], *, strict: bool = True
-) -> IncompatibleKeys:
-    """Copy ``state`` into ``module`` by name; see :meth:`StateDictModule.load_state_dict`."""
-    own = state_dict(module)
-    report = IncompatibleKeys(sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys()))
-    problems = _describe(report) if strict else []
-    new = {name: as_array(state[name], name) for name in own if name in state}
-    problems += [
-        f"{name} of shape {list(new[name].shape)} where the module has {list(own[name].shape)}"
-        for name in new
-        if new[name].shape != own[name].shape
-    ]
-    if problems:
-        raise StateDictError(
-            f"state dict for {type(module).__name__}",
-            expected=f"{len(own)} arrays named and shaped like the module's",
-            got="; ".join(problems),
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentTypeError(
+                "load_state_dict state_dict", expected="a mapping", got=type(state_dict).__name__
+            )
+        own = StateDictModule.state_dict(self)
+        report = IncompatibleKeys(
+            [name for name in own if name not in state_dict],
+            [name for name in state_dict if name not in own],
         )
-    cast = {name: array.astype(own[name].dtype) for name, array in new.items()}
-    module.update(tree_unflatten(list(cast.items())) if cast else {})
-    return report
+        loaded, complaints = _fitting(own, state_dict, assign)
+        if strict:
+            missing = _listed("Missing", report.missing_keys)
+            complaints = [*missing, *_listed("Unexpected", report.unexpected_keys), *complaints]
+        if complaints:
+            raise CallError(
+                f"Error(s) in loading state_dict for {type(self).__name__}",
+                expected="the module's own names and shapes",
+                got=" ".join(complaints),
+                fix="strict=False sets aside missing and unexpected keys",
+            )
+        if loaded:
+            self.update(tree_unflatten(list(loaded.items())))
+        return report
 
 
-def _describe(report: IncompatibleKeys) -> list[str]:
-    """Return one phrase per kind of mismatched name."""
-    kinds = {"missing": report.missing_keys, "unexpected": report.unexpected_keys}
-    return [f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names]
+def _fitting(
+    own: Mapping[str, mx.array], source: Mapping[str, Any], assign: bool
+) -> tuple[dict[str, mx.array], list[str]]:
+    """Split what both sides name into arrays to take over and complaints."""
+    loaded: dict[str, mx.array] = {}
+    complaints: list[str] = []
+    for name in (n for n in own if n in source):
+        try:
+            array = as_array(source[name], name, None if assign else own[name].dtype)
+        except UsageError as error:
+            complaints.append(f"{name}: expected {error.expected}, got {error.got}.")
+            continue
+        if array.shape == own[name].shape:
+            loaded[name] = array
+        else:
+            complaints.append(
+                f"size mismatch for {name}: copying a param with shape {list(array.shape)} from "
+                f"checkpoint, the shape in current model is {list(own[name].shape)}."
+            )
+    return loaded, complaints
+
+
+def _listed(kind: str, names: Iterable[str]) -> list[str]:
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return [f"{kind} key(s) in state_dict: {quoted}."] if quoted else []
