@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -53,7 +52,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def read(self, name: str) -> Array:
-        """Return one tensor: C-contiguous, native byte order, bfloat16 as its uint16 bit pattern."""
+        """Return one tensor: C-contiguous, native byte order, bfloat16 as its uint16 bits."""
 
     def close(self) -> None:  # noqa: B027  (formats that hold no handle have nothing to close)
         """Release the file."""

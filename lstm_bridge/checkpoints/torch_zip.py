@@ -1,0 +1,96 @@
+"""torch's zip format (1.6 and later): state dicts, nested ones, whole modules, TorchScript."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+from lstm_bridge.checkpoints.place import Place
+from lstm_bridge.checkpoints.probe import Probe
+from lstm_bridge.checkpoints.torch_pickle import StorageRef, TensorRef, load_pickle
+from lstm_bridge.checkpoints.torch_tensors import StorageFile, check_view
+from lstm_bridge.checkpoints.torch_tree import flatten
+from lstm_bridge.checkpoints.zip_archive import ZipArchive
+from lstm_bridge.errors import quote
+
+_MAX_PICKLE = 64 << 20
+_KEY = re.compile(r"[A-Za-z0-9_.-]+")
+_PICKLE = "/data.pkl"
+
+
+@dataclass(slots=True)
+class TorchZip(StorageFile):
+    """A ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` that torch 1.6 or later wrote."""
+
+    format: ClassVar[str] = "torch zip"
+    framework: ClassVar[str] = "torch"
+    extensions: ClassVar[tuple[str, ...]] = (".pt", ".pth", ".bin", ".ckpt", ".th", ".pkl")
+
+    archive: ZipArchive = field(kw_only=True)
+    root: str = field(kw_only=True)
+
+    @classmethod
+    def recognises(cls, probe: Probe) -> bool:
+        """Say whether the file is a zip with a ``data.pkl`` in its only folder."""
+        return any(name.endswith(_PICKLE) and name.count("/") == 1 for name in probe.members)
+
+    @classmethod
+    def of(cls, probe: Probe) -> Self:
+        """Open the file: read the pickle, check every tensor's view, read no tensor."""
+        archive = probe.archive
+        if archive is None:
+            raise TypeError("not a zip")
+        root = _root(archive)
+        name = root + _PICKLE
+        place = archive.place.inside(name)
+        stream = io.BytesIO(archive.read(name, _MAX_PICKLE))
+        tree = flatten(load_pickle(stream, place), place)
+        if left := len(stream.getvalue()) - stream.tell():
+            raise place.container("a pickle and nothing after it", f"{left} bytes after it")
+        file = cls(probe.source.path, left_out=tree.left_out, archive=archive, root=root)
+        file.swapped = _is_big_endian(archive, root)
+        for tensor, ref in tree.tensors.items():
+            file.views[tensor] = check_view(tensor, ref, file._stored(tensor, ref, place), place)
+        file.describe()
+        file.metadata = {
+            "sections": tree.sections,
+            "values": tree.values,
+            "torchscript": any(name.startswith(f"{root}/code/") for name in archive.members),
+        }
+        return file
+
+    def _stored(self, name: str, ref: TensorRef, place: Place) -> int | None:
+        """Return the length of the storage's member."""
+        if not isinstance(ref.storage, StorageRef):
+            return None
+        key = ref.storage.key
+        if not _KEY.fullmatch(key) or key in (".", ".."):
+            raise place.tensor(name, "a storage key of letters and digits", quote(key))
+        member = self.archive.members.get(f"{self.root}/data/{key}")
+        return None if member is None else member.size
+
+    def read_storage(self, key: str, offset: int, out: memoryview) -> None:
+        """Fill ``out`` from the storage's member."""
+        self.archive.read_into(f"{self.root}/data/{key}", offset, out)
+
+    def close(self) -> None:
+        """Release the file."""
+        self.archive.source.close()
+
+
+def _root(archive: ZipArchive) -> str:
+    """Return the folder that everything is in."""
+    roots = {name.partition("/")[0] for name in archive.members}
+    if len(roots) != 1:
+        raise archive.place.container("one folder in a torch zip", f"{len(roots)}")
+    return roots.pop()
+
+
+def _is_big_endian(archive: ZipArchive, root: str) -> bool:
+    name = f"{root}/byteorder"
+    order = archive.read(name, 16) if name in archive.members else b"little"
+    if order not in (b"little", b"big"):
+        raise archive.place.inside(name).container("'little' or 'big'", quote(order))
+    return order == b"big"
