@@ -1,0 +1,231 @@
+"""The command line: ``lstm-bridge inspect | convert | verify``, over the public API alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+
+import lstm_bridge
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lstm_bridge.models.convert import Conversion
+    from lstm_bridge.models.inspect import Inspection
+
+P = ParamSpec("P")
+
+
+def _one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn every error raised on purpose into one line and its exit status."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except lstm_bridge.BridgeError as error:
+            click.echo(f"error{error}", err=True)
+            sys.exit(error.exit_status)
+
+    return run
+
+
+def _assumptions(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Parse KEY=VALUE pairs; true, false and numbers become what they say."""
+    stated: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"expected KEY=VALUE, got {pair!r}")
+        try:
+            stated[key] = json.loads(value.lower())
+        except ValueError:
+            stated[key] = value
+    return stated
+
+
+def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options by which a caller says what a source file does not."""
+    for option in (
+        click.option("--config", metavar="JSON", help="Keras architecture of a weights-only file."),
+        click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave tensors out."),
+        click.option(
+            "--assume",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=_assumptions,
+            help="State what the file does not hold, e.g. batch_first=true.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(lstm_bridge.__version__, package_name="lstm-bridge")
+def main() -> None:
+    """Carry LSTM-family models from PyTorch and Keras to Apple's MLX."""
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_reading_options
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@_one_line_errors
+def inspect(file: Path, as_json: bool, **choices: Any) -> None:
+    """Say what FILE holds and what of it converts, from its headers alone."""
+    found = lstm_bridge.inspect(file, **choices)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        _show(*_inspection_tables(found))
+
+
+@main.command()
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DST", type=click.Path(path_type=Path))
+@click.option(
+    "--layout",
+    default="source",
+    show_default=True,
+    metavar="source|mlx",
+    help="Names and layout to write: the source framework's, or stock mlx.nn.LSTM's.",
+)
+@click.option("--force", is_flag=True, help="Replace a converted model that stands at DST.")
+@_reading_options
+@click.option("--allow-downcast", is_flag=True, help="Round float64 to float32.")
+@click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinity as they are.")
+@click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
+@_one_line_errors
+def convert(source: Path, target: Path, as_json: bool, **options: Any) -> None:
+    """Convert SRC to the folder DST: config.json and model.safetensors."""
+    if as_json:
+        account = lstm_bridge.convert(source, target, **options)
+        click.echo(json.dumps(account.to_json(), indent=1))
+        return
+    with _progress_bar() as progress:
+        task = progress.add_task(f"converting {source.name}", total=None)
+        account = lstm_bridge.convert(
+            source,
+            target,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            **options,
+        )
+    _show(*_conversion_tables(account))
+    click.echo(f"wrote {target}")
+
+
+@main.command()
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("converted", metavar="DST", type=click.Path(path_type=Path))
+@_reading_options
+@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw the errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@_one_line_errors
+def verify(source: Path, converted: Path, plot: Path | None, as_json: bool, **choices: Any) -> None:
+    """Judge DST against SRC and the float64 oracle; exit 1 when they are not equivalent."""
+    report = lstm_bridge.verify(source, converted, **choices)
+    if plot is not None:
+        report.plot(plot)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=1))
+    else:
+        _show(report.to_table())
+    sys.exit(0 if report.passed else 1)
+
+
+_PIPE_WIDTH = 160
+
+
+def _show(*tables: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH)  # a pipe has no width of its own: keep names whole
+    for table in tables:
+        console.print(table)
+
+
+def _progress_bar() -> Any:
+    """A bar on standard error that goes away when done: quick work leaves no trace of it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _inspection_tables(found: Inspection) -> list[Table]:
+    from rich.markup import escape
+
+    wrote = f", {found.framework} {found.version}".rstrip() if found.framework else ""
+    layers = _table(escape(f"{found.file}: {found.format}{wrote}"), "layer", "what it is", "notes")
+    for layer in found.layers:
+        notes = "\n".join(layer.rules)
+        layers.add_row(
+            *map(escape, (layer.path or "(root)", _call(layer.kind, layer.options), notes))
+        )
+    for path, why in found.refused.items():
+        layers.add_row(*map(escape, (path, "does not convert", why)))
+    tensors = _table("tensors", "name", "shape", "dtype", "fate")
+    for tensor in found.tensors:
+        row = (tensor.name, str(list(tensor.shape)), tensor.dtype, tensor.fate)
+        tensors.add_row(*map(escape, row))
+    return [layers, tensors, *_left_out_table(found.left_out)]
+
+
+def _conversion_tables(account: Conversion) -> list[Table]:
+    from rich.markup import escape
+
+    layers = _table(f"layers, layout {account.layout}", "layer", "what it is", "notes")
+    for entry in account.layers:
+        what, notes = _call(entry["class"], entry["options"]), "\n".join(entry["rules"])
+        layers.add_row(*map(escape, (entry["path"] or "(root)", what, notes)))
+    tensors = _table("tensors", "to", "from", "how", "shape", "dtype", "sha256")
+    for name, fate in account.tensors.items():
+        origin = "the same name" if fate.sources == (name,) else ", ".join(fate.sources)
+        row = (name, origin, fate.how, str(list(fate.shape)), fate.dtype, fate.sha256[:12])
+        tensors.add_row(*map(escape, row))
+    ignored = dict.fromkeys(account.ignored, "ignored, as asked")
+    return [layers, tensors, *_left_out_table({**account.left_out, **ignored})]
+
+
+def _left_out_table(left_out: dict[str, str]) -> list[Table]:
+    from rich.markup import escape
+
+    if not left_out:
+        return []
+    table = _table("left out", "name", "why")
+    for name, why in left_out.items():
+        table.add_row(escape(name), escape(why))
+    return [table]
+
+
+def _call(kind: str, options: dict[str, Any]) -> str:
+    """Spell a layer as the call that makes it, a nested layer by its class alone."""
+    shown = (
+        f"{key}={value['class_name'] if isinstance(value, dict) else repr(value)}"
+        for key, value in options.items()
+    )
+    return f"{kind}({', '.join(shown)})"
+
+
+if __name__ == "__main__":
+    main()

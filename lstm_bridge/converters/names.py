@@ -1,0 +1,71 @@
+"""Dotted tensor names: wrappers taken off, parameters grouped by the layer they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from lstm_bridge.converters.layer import Tensors
+
+_COMPILED = "_orig_mod"  # torch.compile's wrapper, anywhere in the path
+_PARALLEL = "module"  # DataParallel's wrapper, in front of every name
+
+
+def clean(tensors: Tensors) -> dict[str, str]:
+    """Return source name → name without the wrappers that are no part of the model.
+
+    Taken off: the one section of the file that holds all tensors (``state_dict``,
+    ``model_state_dict``, ``encoder_state_dict`` …), DataParallel's ``module.`` in front of every
+    name, and torch.compile's ``_orig_mod.`` anywhere.
+
+    Raises:
+        SemanticError: two tensors would end up with the same name.
+    """
+    parts = {name: name.split(".") for name in tensors.entries}
+    sections = tensors.metadata.get("sections", ())
+    if len(sections) == 1:
+        parts = _without_first(parts, str(sections[0]))
+    parts = {name: [p for p in path if p != _COMPILED] for name, path in parts.items()}
+    parts = _without_first(parts, _PARALLEL)
+    cleaned: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for name, path in parts.items():
+        short = ".".join(path)
+        if short in taken:
+            raise tensors.refuse(
+                name,
+                "a name of its own once wrappers are taken off",
+                f"that of {taken[short]!r}",
+                "rename one of them in the source",
+            )
+        taken[short] = name
+        cleaned[name] = short
+    return cleaned
+
+
+def _without_first(parts: dict[str, list[str]], wrapper: str) -> dict[str, list[str]]:
+    """Drop ``wrapper`` from the front if every name starts with it and has more to it."""
+    if not parts or any(len(path) < 2 or path[0] != wrapper for path in parts.values()):
+        return parts
+    return {name: path[1:] for name, path in parts.items()}
+
+
+def grouped(
+    names: Mapping[str, str], belongs: Callable[[str], bool], depth: int = 1
+) -> dict[str, dict[str, str]]:
+    """Group source tensors by layer.
+
+    Args:
+        names: source name → cleaned name.
+        belongs: whether the last ``depth`` components, dotted, are a parameter of the layer.
+        depth: how many components a parameter's own name has. Default: 1.
+
+    Returns:
+        Layer path → parameter name → source name.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for source, name in names.items():
+        parts = name.split(".")
+        parameter = ".".join(parts[-depth:])
+        if belongs(parameter):
+            groups.setdefault(".".join(parts[:-depth]), {})[parameter] = source
+    return groups

@@ -1,0 +1,134 @@
+"""From a file's header to a plan: what becomes a layer, what is passed through, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from lstm_bridge.converters import keras, mlx, pytorch_forecasting, torch
+from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Tensors
+from lstm_bridge.converters.recipe import sources
+from lstm_bridge.errors import RefusedInput, SemanticError, UsageError
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (torch.DIALECT, keras.DIALECT, mlx.DIALECT, pytorch_forecasting.DIALECT)
+}
+"""Every dialect by name: the only list of them."""
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The fate of every tensor of a file.
+
+    Args:
+        layers: layers that convert.
+        passed: source tensor → its name in the output, for tensors of no recurrent layer.
+        refused: layer path → why it does not convert.
+        claimed: source tensor → path of the refused layer it belongs to.
+        ignored: tensors left out because the caller asked for it.
+    """
+
+    layers: tuple[FoundLayer, ...]
+    passed: Mapping[str, str]
+    refused: Mapping[str, RefusedInput]
+    claimed: Mapping[str, str]
+    ignored: tuple[str, ...]
+
+    def require(self, file: str) -> None:
+        """Raise the first refusal, or one of its own if no layer was found.
+
+        Raises:
+            RefusedInput: something in the file does not convert.
+        """
+        for refusal in self.refused.values():
+            raise refusal
+        if not self.layers:
+            raise SemanticError(
+                file,
+                expected="at least one LSTM-family layer",
+                got=f"{len(self.passed)} tensors of other kinds",
+                fix="see what the file holds with: lstm-bridge inspect FILE",
+            )
+
+
+def make_plan(tensors: Tensors, ignore: tuple[str, ...] = ()) -> Plan:
+    """Decide the fate of every tensor from the header alone.
+
+    Args:
+        tensors: the file's header facts.
+        ignore: shell patterns of tensor names to leave out.
+
+    Returns:
+        Plan; call its ``require`` before writing anything.
+    """
+    _check_assumptions(tensors.assume)
+    ignored = tuple(n for n in tensors.entries if any(fnmatchcase(n, p) for p in ignore))
+    entries = {name: e for name, e in tensors.entries.items() if name not in ignored}
+    tensors = tensors._replace(entries=entries)
+    finds = [dialect.find(tensors) for dialect in DIALECTS.values()]
+    layers = [layer for found in finds for layer in found.layers]
+    refused = {path: why for found in finds for path, why in found.refused.items()}
+    claimed = {name: path for found in finds for name, path in found.claimed.items()}
+    for layer in list(layers):
+        why = _dtype_refusal(tensors, layer)
+        if why is not None:
+            layers.remove(layer)
+            refused[layer.path] = why
+            claimed.update(dict.fromkeys(_sources(layer), layer.path))
+    used = {name for layer in layers for name in _sources(layer)} | set(claimed)
+    passed = {name: _passed_name(finds, name) for name in entries if name not in used}
+    plan = Plan(tuple(layers), passed, refused, claimed, ignored)
+    _check_collisions(tensors, plan)
+    return plan
+
+
+def _check_assumptions(assume: Mapping[str, object]) -> None:
+    """Refuse a statement about an option that no dialect leaves open."""
+    known = sorted({key for dialect in DIALECTS.values() for key in dialect.assumable})
+    for key in assume:
+        if key not in known:
+            raise UsageError("assume", expected=f"one of {', '.join(known)}", got=repr(key))
+
+
+def _sources(layer: FoundLayer) -> list[str]:
+    return [name for recipe in layer.parameters.values() for name in sources(recipe)]
+
+
+def _passed_name(finds: list[Found], name: str) -> str:
+    for found in finds:
+        if found.renamed.get(name, name) != name:
+            return found.renamed[name]
+    return name
+
+
+def _dtype_refusal(tensors: Tensors, layer: FoundLayer) -> RefusedInput | None:
+    """Refuse integers, and dtypes mixed within a layer."""
+    dtypes = {name: tensors.entries[name].dtype for name in _sources(layer)}
+    first = next(iter(dtypes.values()))
+    for name, dtype in dtypes.items():
+        if dtype not in _FLOATS:
+            return tensors.refuse(name, f"one of {', '.join(_FLOATS)}", dtype, "weights are floats")
+        if dtype != first:
+            return tensors.refuse(
+                name, f"{first}, as the rest of its layer", dtype, "cast the layer to one dtype"
+            )
+    return None
+
+
+def _check_collisions(tensors: Tensors, plan: Plan) -> None:
+    """Refuse two arrays under one name in the output."""
+    taken: dict[str, str] = {}
+    targets = [(layer.name_of(p), layer.path) for layer in plan.layers for p in layer.parameters]
+    for target, origin in [*targets, *((t, s) for s, t in plan.passed.items())]:
+        if target in taken:
+            raise tensors.refuse(
+                origin,
+                "an output name of its own",
+                f"{target!r}, taken by {taken[target]!r}",
+                "leave one of them out with --ignore",
+            )
+        taken[target] = origin

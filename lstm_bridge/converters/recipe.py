@@ -1,0 +1,147 @@
+"""How one target array is made from source arrays: a small expression over named operations.
+
+Operations work on the bits as stored (bfloat16 as uint16), so all of them but ``sum`` only move
+bytes, and what only moves bytes is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Entry(NamedTuple):
+    """What planning needs to know of a source tensor."""
+
+    shape: Shape
+    dtype: str  # safetensors code
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tensor of the source file, taken as it is."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An operation over other expressions."""
+
+    operation: str
+    operands: tuple[Source | Apply, ...]
+
+
+Recipe = Source | Apply
+
+
+class Operation(NamedTuple):
+    """One way to make an array from others: its bytes, its shape, and its name for the report."""
+
+    evaluate: Callable[..., Array]
+    shape: Callable[..., Shape]
+    says: str
+    inverse: str | None
+
+
+def _cudnn_kernel(*gates: Array) -> Array:
+    """Undo cuDNN's storage: each gate's block is a raw reinterpretation, not a transpose."""
+    return np.concatenate([g.T.reshape(g.shape, order="F") for g in gates], axis=-1)
+
+
+def _cudnn_split(op: Callable[..., Array]) -> Callable[[Array], Array]:
+    return lambda kernel: op(*np.split(kernel, 4, axis=-1))
+
+
+def _sum(a: Array, b: Array) -> Array:
+    """Add two biases in their own dtype, rounding once (bfloat16 arrives as bits)."""
+    if a.dtype != np.uint16:
+        return np.asarray(a + b, dtype=a.dtype)
+    wide = _from_bfloat16(a).astype(np.float64) + _from_bfloat16(b).astype(np.float64)
+    return _to_bfloat16(wide.astype(np.float32))
+
+
+def _from_bfloat16(bits: Array) -> Array:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_bfloat16(values: Array) -> Array:
+    bits = values.view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # nearest, ties to even
+    quiet = (bits >> 16) | 0x40  # rounding must not turn a NaN into an infinity
+    return np.where(np.isnan(values), quiet, rounded).astype(np.uint16)
+
+
+def _joined(*shapes: Shape) -> Shape:
+    return (*shapes[0][:-1], sum(s[-1] for s in shapes))
+
+
+OPERATIONS: dict[str, Operation] = {
+    "copy": Operation(lambda a: a, lambda s: s, "copied", "copy"),
+    "transpose": Operation(lambda a: a.T, lambda s: s[::-1], "transposed", "transpose"),
+    "join gates": Operation(
+        lambda *gates: np.concatenate(gates, axis=-1), _joined, "gates joined as i, f, g, o", None
+    ),
+    "cudnn kernel": Operation(
+        _cudnn_split(_cudnn_kernel), lambda s: s, "cuDNN input kernel reinterpreted", None
+    ),
+    "cudnn recurrent": Operation(
+        _cudnn_split(lambda *gates: np.concatenate([g.T for g in gates], axis=-1)),
+        lambda s: s,
+        "cuDNN recurrent kernel transposed per gate",
+        None,
+    ),
+    "cudnn bias": Operation(
+        lambda b: _sum(*np.split(b, 2)), lambda s: (s[0] // 2,), "cuDNN biases summed", None
+    ),
+    "sum": Operation(_sum, lambda a, b: a, "two biases summed", None),
+}
+"""Every operation a dialect may use, by the name its table spells."""
+
+
+def evaluate(recipe: Recipe, read: Callable[[str], Array]) -> Array:
+    """Return the array that ``recipe`` describes, C-contiguous, reading sources with ``read``."""
+    return np.ascontiguousarray(_evaluate(recipe, read))
+
+
+def _evaluate(recipe: Recipe, read: Callable[[str], Array]) -> Array:
+    if isinstance(recipe, Source):
+        return read(recipe.name)
+    operation = OPERATIONS[recipe.operation]
+    return operation.evaluate(*(_evaluate(operand, read) for operand in recipe.operands))
+
+
+def shape_of(recipe: Recipe, entries: dict[str, Entry]) -> Shape:
+    """Return the shape that ``recipe`` will have, without reading anything."""
+    if isinstance(recipe, Source):
+        return entries[recipe.name].shape
+    return OPERATIONS[recipe.operation].shape(*(shape_of(o, entries) for o in recipe.operands))
+
+
+def sources(recipe: Recipe) -> Iterator[str]:
+    """Yield the names of the source tensors that ``recipe`` reads."""
+    if isinstance(recipe, Source):
+        yield recipe.name
+    else:
+        for operand in recipe.operands:
+            yield from sources(operand)
+
+
+def describe(recipe: Recipe) -> str:
+    """Return what happens to the bytes, for the report: ``copied``, ``transposed`` …"""
+    steps = [OPERATIONS[name].says for name in _operations(recipe) if name != "copy"]
+    return ", then ".join(reversed(steps)) if steps else "copied"
+
+
+def _operations(recipe: Recipe) -> Iterator[str]:
+    if isinstance(recipe, Apply):
+        yield recipe.operation
+        for operand in recipe.operands[:1]:
+            yield from _operations(operand)

@@ -1,0 +1,213 @@
+"""A converted folder as a running module: the tree mirrors the source's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from lstm_bridge.checkpoints import open_checkpoint
+from lstm_bridge.checkpoints.dtypes import to_mlx
+from lstm_bridge.converters.plan import DIALECTS
+from lstm_bridge.errors import BridgeError, ConfigError, FileSystemError, UsageError
+from lstm_bridge.models.atomic import MARK
+from lstm_bridge.models.convert import FORMAT, FORMAT_VERSION, WEIGHTS
+from lstm_bridge.models.json_file import read_object
+from lstm_bridge.models.source import Pathish
+
+
+class Ported(nn.Module):
+    """A converted checkpoint: recurrent layers and all other tensors under the source's names.
+
+    ``model.encoder.lstm`` is a front-end layer that runs; ``model.fc.weight`` is an array to use.
+    Calling the whole calls its one recurrent layer; with several, call them by name.
+
+    Args:
+        layers: path → runnable layer.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module] | None = None) -> None:
+        super().__init__()
+        self._paths = tuple(layers or ())
+
+    @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The recurrent layers by path."""
+        return {path: descend(self, path) for path in self._paths}
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Call the only recurrent layer.
+
+        Raises:
+            UsageError: there are several.
+        """
+        if len(self._paths) != 1:
+            raise UsageError(
+                "model(...)",
+                expected="a model with one recurrent layer",
+                got=f"layers {', '.join(self._paths) or 'none'}",
+                fix="call model.layers[path](...), or model.<path>(...)",
+            )
+        layer: Any = descend(self, self._paths[0])
+        return layer(*inputs, **options)
+
+    @staticmethod
+    def valid_parameter_filter(module: nn.Module, key: str, value: Any) -> bool:
+        """Count a source's own ``_names`` as parameters, but not the private ones of layers."""
+        return isinstance(value, dict | list | mx.array) and (
+            isinstance(module, Ported) or not key.startswith("_")
+        )
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key == "_paths":
+            object.__setattr__(self, key, value)
+        else:
+            super().__setattr__(key, value)
+
+
+def descend(module: nn.Module, path: str) -> nn.Module:
+    """Return the sub-module at a dotted path; the module itself for an empty one."""
+    for part in path.split(".") if path else ():
+        module = module[part]
+    return module
+
+
+def load(folder: Pathish) -> nn.Module:
+    """Load a converted folder; neither torch nor Keras is needed.
+
+    Args:
+        folder: what ``lstm_bridge.convert`` wrote.
+
+    Returns:
+        The layer itself when the source was one layer's state dict; otherwise a ``Ported`` tree
+        whose sub-modules and parameters carry the source's names.
+
+    Raises:
+        ConfigError: ``config.json`` is damaged, of another version, or contradicts the weights.
+        RefusedInput: ``model.safetensors`` is damaged.
+        FileSystemError: the folder cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileSystemError(
+            str(folder), expected="a folder that convert wrote", got="none", fix="check the path"
+        )
+    config = read_config(folder)
+    with open_checkpoint(folder / WEIGHTS) as checkpoint:
+        arrays = {
+            name: to_mlx(checkpoint.read(name), info.dtype)
+            for name, info in checkpoint.tensors.items()
+        }
+    layers = {}
+    for entry in config["layers"]:
+        layers[entry["path"]] = _build(folder, entry, arrays)
+    if "" in layers and not arrays:
+        return layers[""]
+    return _tree(folder, layers, arrays)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a folder's ``config.json``, checked.
+
+    Raises:
+        ConfigError: it is not one this version can read.
+    """
+    config = read_object(folder / MARK)
+    if config.get("format") != FORMAT or config.get("version") != FORMAT_VERSION:
+        raise ConfigError(
+            folder / MARK,
+            expected=f"format {FORMAT!r} version {FORMAT_VERSION}",
+            got=f"{config.get('format')!r} version {config.get('version')!r}",
+            fix="convert the source again with this release",
+        )
+    layers = config.get("layers")
+    shape = {"path": str, "class": str, "options": dict, "parameters": list}
+    if not isinstance(layers, list) or not all(
+        isinstance(e, dict) and all(isinstance(e.get(k), t) for k, t in shape.items())
+        for e in layers
+    ):
+        raise ConfigError(
+            folder / MARK,
+            expected="layers, each with path, class, options and parameters",
+            got="something else",
+            fix="convert the source again",
+        )
+    return config
+
+
+def _build(folder: Path, entry: dict[str, Any], arrays: dict[str, mx.array]) -> nn.Module:
+    """Make one layer and take its arrays out of ``arrays``."""
+    path, kind = entry["path"], entry["class"]
+    if not any(kind in dialect.kinds for dialect in DIALECTS.values()):
+        raise ConfigError(
+            folder / MARK,
+            member=path,
+            expected="a class of this release's front-ends",
+            got=repr(kind),
+            fix="convert the source again",
+        )
+    prefix = f"{path}." if path else ""
+    names = [prefix + parameter for parameter in entry["parameters"]]
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ConfigError(
+            folder / MARK, member=path, expected=f"tensor {missing[0]!r} in {WEIGHTS}",
+            got="none", fix="convert the source again",
+        )  # fmt: skip
+    weights = [(name.removeprefix(prefix), arrays.pop(name)) for name in names]
+    try:
+        layer = new_layer(kind, entry["options"], dict(weights))
+        layer.load_weights(weights, strict=True)
+    except (BridgeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            folder / MARK,
+            member=path,
+            expected=f"options and weights that make a {kind}",
+            got=str(error),
+            fix="convert the source again",
+        ) from error
+    return layer.eval()
+
+
+def new_layer(kind: str, options: Mapping[str, Any], weights: Mapping[str, mx.array]) -> nn.Module:
+    """Make a front-end layer of the given class and options, ready to take the weights.
+
+    Args:
+        kind: class path below ``lstm_bridge``, e.g. ``"torch.nn.LSTM"``.
+        options: its constructor arguments.
+        weights: its parameters, from which a Keras layer learns its input width.
+    """
+    module, _, name = kind.rpartition(".")
+    cls = getattr(import_module(f"lstm_bridge.{module}"), name)
+    if not kind.startswith("keras."):
+        return cls(**options)  # type: ignore[no-any-return]
+    layer = cls.from_config(dict(options))
+    first = next(w for n, w in weights.items() if n.endswith(_FIRST_KERNEL))
+    layer.build((None, None, first.shape[0]))
+    return layer  # type: ignore[no-any-return]
+
+
+_FIRST_KERNEL = ("cell.kernel", "cells.0.kernel")
+
+
+def _tree(
+    folder: Path, layers: Mapping[str, nn.Module], arrays: Mapping[str, mx.array]
+) -> nn.Module:
+    """Hang layers and loose arrays into a tree by their dotted names."""
+    root = Ported(layers)
+    for name, leaf in [*layers.items(), *arrays.items()]:
+        *parents, last = name.split(".")
+        node: Any = root
+        for part in parents:
+            node = node.setdefault(part, Ported())
+        if not isinstance(node, nn.Module) or last in node:
+            raise ConfigError(
+                folder / MARK, member=name, expected="a place of its own in the module tree",
+                got="one taken by another tensor", fix="convert with --ignore on one of them",
+            )  # fmt: skip
+        node[last] = leaf
+    return root

@@ -1,0 +1,97 @@
+"""A checkpoint file with its plan: the common first step of inspect, convert and verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lstm_bridge.checkpoints import open_checkpoint
+from lstm_bridge.checkpoints.base import Array, Checkpoint
+from lstm_bridge.converters.layer import Tensors
+from lstm_bridge.converters.plan import Plan, make_plan
+from lstm_bridge.converters.recipe import Entry, evaluate
+from lstm_bridge.models.json_file import read_object
+
+Pathish = str | PathLike[str]
+
+
+class Choices(NamedTuple):
+    """What a caller decides about reading a source, beyond what the file itself says.
+
+    Args:
+        assume: options the file does not hold, e.g. ``{"batch_first": True}`` of a torch state
+            dict or ``{"recurrent_activation": "sigmoid"}`` of Keras weights. Default: none.
+        ignore: shell patterns of tensor names to leave out. Default: none.
+        config: a Keras architecture JSON for a weights-only file. Default: None.
+    """
+
+    assume: Mapping[str, Any] = {}
+    ignore: tuple[str, ...] = ()
+    config: Pathish | None = None
+
+
+NOTHING_CHOSEN = Choices()
+
+
+class SourceLayer(NamedTuple):
+    """One layer of a source file, its arrays read and in the layout of its front-end."""
+
+    path: str
+    kind: str
+    options: dict[str, Any]
+    params: dict[str, Array]
+
+
+@contextmanager
+def opened(file: Pathish, choices: Choices) -> Iterator[tuple[Checkpoint, Plan]]:
+    """Open a checkpoint and plan its conversion from the header alone.
+
+    Raises:
+        RefusedInput: the container, the config or a layer cannot be taken.
+        FileSystemError: the file cannot be read.
+    """
+    with open_checkpoint(Path(file)) as checkpoint:
+        yield checkpoint, make_plan(_tensors(checkpoint, choices), choices.ignore)
+
+
+def entries(checkpoint: Checkpoint) -> dict[str, Entry]:
+    """Return the header facts in the form that converters work on."""
+    return {name: Entry(info.shape, info.dtype) for name, info in checkpoint.tensors.items()}
+
+
+def _tensors(checkpoint: Checkpoint, choices: Choices) -> Tensors:
+    metadata = dict(checkpoint.metadata)
+    if choices.config is not None:
+        described = read_object(Path(choices.config))
+        metadata["config"] = described
+        metadata.setdefault("keras_version", described.get("keras_version", "1"))
+    return Tensors(str(checkpoint.path), entries(checkpoint), metadata, choices.assume)
+
+
+def read_layers(file: Pathish, choices: Choices = NOTHING_CHOSEN) -> list[SourceLayer]:
+    """Read every layer of a source file, float64 and bfloat16 bits as they are stored.
+
+    Args:
+        file: the checkpoint.
+        choices: see Choices. Default: nothing chosen.
+
+    Returns:
+        Layers in the file's order.
+
+    Raises:
+        RefusedInput: something in the file does not convert.
+    """
+    with opened(file, choices) as (checkpoint, plan):
+        plan.require(str(file))
+        return [
+            SourceLayer(
+                layer.path,
+                layer.kind,
+                dict(layer.options),
+                {name: evaluate(r, checkpoint.read) for name, r in layer.parameters.items()},
+            )
+            for layer in plan.layers
+        ]
