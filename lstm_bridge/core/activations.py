@@ -2,6 +2,9 @@
 
 ``hard_sigmoid`` changed its slope between Keras 2 (0.2) and Keras 3 (1/6); the gap reaches 0.083.
 The core knows both, under two names: a converter picks by the version that wrote the file.
+
+None of mlx.nn's activations is used: they are compiled at their first call, which on a CPU starts
+a C++ compiler, and some (selu) round their constants.
 """
 
 from __future__ import annotations
@@ -9,11 +12,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from lstm_bridge.errors import UnsupportedError
 
 Activation = Callable[[mx.array], mx.array]
+
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_SELU_SCALE = 1.0507009873554804934193349852946
+
+
+def linear(x: mx.array) -> mx.array:
+    """The identity."""
+    return x
+
+
+def sigmoid(x: mx.array) -> mx.array:
+    """``1 / (1 + exp(-x))``."""
+    return mx.sigmoid(x)
+
+
+def tanh(x: mx.array) -> mx.array:
+    """The hyperbolic tangent."""
+    return mx.tanh(x)
 
 
 def hard_sigmoid(x: mx.array) -> mx.array:
@@ -26,9 +46,89 @@ def hard_sigmoid_keras2(x: mx.array) -> mx.array:
     return mx.clip(0.2 * x + 0.5, 0, 1)
 
 
-def linear(x: mx.array) -> mx.array:
-    """The identity."""
-    return x
+def sparse_sigmoid(x: mx.array) -> mx.array:
+    """``clip((x + 1) / 2, 0, 1)``."""
+    return mx.clip(0.5 * (x + 1), 0, 1)
+
+
+def log_sigmoid(x: mx.array) -> mx.array:
+    """``log(sigmoid(x))``."""
+    return -softplus(-x)
+
+
+def hard_tanh(x: mx.array) -> mx.array:
+    """``clip(x, -1, 1)``."""
+    return mx.clip(x, -1, 1)
+
+
+def tanh_shrink(x: mx.array) -> mx.array:
+    """``x - tanh(x)``."""
+    return x - mx.tanh(x)
+
+
+def relu(
+    x: mx.array,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
+) -> mx.array:
+    """``max(x, 0)``, with Keras's slope below, cap above, and threshold instead of 0."""
+    y = mx.maximum(x, 0) if threshold == 0 else mx.where(x > threshold, x, mx.zeros_like(x))
+    if max_value is not None:
+        y = mx.clip(y, 0, max_value)
+    return y - negative_slope * mx.maximum(threshold - x, 0) if negative_slope else y
+
+
+def relu6(x: mx.array) -> mx.array:
+    """``clip(x, 0, 6)``."""
+    return mx.clip(x, 0, 6)
+
+
+def leaky_relu(x: mx.array, negative_slope: float = 0.2) -> mx.array:
+    """``x`` above 0, ``negative_slope · x`` below."""
+    return mx.where(x > 0, x, negative_slope * x)
+
+
+def elu(x: mx.array, alpha: float = 1.0) -> mx.array:
+    """``x`` above 0, ``alpha (exp(x) - 1)`` below."""
+    return mx.where(x > 0, x, alpha * mx.expm1(mx.minimum(x, 0)))
+
+
+def celu(x: mx.array, alpha: float = 1.0) -> mx.array:
+    """``x`` above 0, ``alpha (exp(x / alpha) - 1)`` below."""
+    return mx.where(x > 0, x, alpha * mx.expm1(mx.minimum(x, 0) / alpha))
+
+
+def selu(x: mx.array) -> mx.array:
+    """The elu with the self-normalising slope and scale."""
+    return _SELU_SCALE * elu(x, _SELU_ALPHA)
+
+
+def gelu(x: mx.array, approximate: bool = False) -> mx.array:
+    """``x Phi(x)`` with the normal distribution's Phi, or its tanh approximation."""
+    if approximate:
+        return 0.5 * x * (1 + mx.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + mx.erf(x * 0.7071067811865476))
+
+
+def silu(x: mx.array) -> mx.array:
+    """``x sigmoid(x)``, also called swish."""
+    return x * mx.sigmoid(x)
+
+
+def hard_silu(x: mx.array) -> mx.array:
+    """``x clip(x + 3, 0, 6) / 6``, also called hard swish."""
+    return x * mx.clip(x + 3, 0, 6) / 6
+
+
+def mish(x: mx.array) -> mx.array:
+    """``x tanh(softplus(x))``."""
+    return x * mx.tanh(softplus(x))
+
+
+def softplus(x: mx.array) -> mx.array:
+    """``log(1 + exp(x))``."""
+    return mx.logaddexp(x, mx.zeros_like(x))
 
 
 def softsign(x: mx.array) -> mx.array:
@@ -36,18 +136,75 @@ def softsign(x: mx.array) -> mx.array:
     return x / (1 + mx.abs(x))
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "elu": nn.elu,
-    "exponential": mx.exp,
-    "hard_sigmoid": hard_sigmoid,
-    "hard_sigmoid_keras2": hard_sigmoid_keras2,
-    "linear": linear,
-    "relu": nn.relu,
-    "sigmoid": mx.sigmoid,
-    "softplus": nn.softplus,
-    "softsign": softsign,
-    "tanh": mx.tanh,
-}
+def sparse_plus(x: mx.array) -> mx.array:
+    """0 up to -1, ``(x + 1)² / 4`` up to 1, then ``x``."""
+    return mx.where(x < 1, 0.25 * mx.square(mx.maximum(x + 1, 0)), x)
+
+
+def squareplus(x: mx.array, b: float = 4) -> mx.array:
+    """``(x + sqrt(x² + b)) / 2``."""
+    return (x + mx.sqrt(x * x + b)) / 2
+
+
+def soft_shrink(x: mx.array, threshold: float = 0.5) -> mx.array:
+    """``x`` moved towards 0 by ``threshold``, and 0 within it."""
+    return mx.maximum(x - threshold, 0) + mx.minimum(x + threshold, 0)
+
+
+def hard_shrink(x: mx.array, threshold: float = 0.5) -> mx.array:
+    """``x`` beyond ``threshold`` on either side, else 0."""
+    return mx.where(mx.abs(x) > threshold, x, mx.zeros_like(x))
+
+
+def threshold(x: mx.array, threshold: float, default_value: float) -> mx.array:
+    """``x`` above ``threshold``, else ``default_value``."""
+    return mx.where(x > threshold, x, mx.full(x.shape, default_value, x.dtype))
+
+
+def exponential(x: mx.array) -> mx.array:
+    """``exp(x)``."""
+    return mx.exp(x)
+
+
+def softmax(x: mx.array, axis: int = -1) -> mx.array:
+    """``exp(x) / sum exp(x)`` along an axis."""
+    return mx.softmax(x, axis=axis)
+
+
+def log_softmax(x: mx.array, axis: int = -1) -> mx.array:
+    """``x - log sum exp(x)`` along an axis."""
+    shifted = x - mx.stop_gradient(mx.max(x, axis=axis, keepdims=True))
+    return shifted - mx.logsumexp(shifted, axis=axis, keepdims=True)
+
+
+def sparsemax(x: mx.array, axis: int = -1) -> mx.array:
+    """The Euclidean projection of ``x`` onto the simplex, along an axis."""
+    z = mx.moveaxis(x, axis, -1)
+    ordered = -mx.sort(-z, axis=-1)
+    sums = mx.cumsum(ordered, axis=-1)
+    rank = mx.arange(1, z.shape[-1] + 1).astype(z.dtype)
+    support = ordered - (sums - 1) / rank > 0
+    # Keras sums the running sums over the support, where Martins (2016) takes the last of them.
+    total = mx.sum(mx.where(support, sums, mx.zeros_like(sums)), axis=-1, keepdims=True)
+    tau = (total - 1) / mx.sum(support, axis=-1, keepdims=True)
+    return mx.moveaxis(mx.maximum(z - tau, 0), -1, axis)
+
+
+def glu(x: mx.array, axis: int = -1) -> mx.array:
+    """``a sigmoid(b)`` with the halves a, b of ``x`` along an axis."""
+    a, b = mx.split(x, 2, axis=axis)
+    return a * mx.sigmoid(b)
+
+
+ACTIVATIONS: dict[str, Callable[..., mx.array]] = {
+    fn.__name__: fn
+    for fn in (
+        celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_sigmoid_keras2,
+        hard_silu, hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6,
+        selu, sigmoid, silu, soft_shrink, softmax, softplus, softsign, sparse_plus,
+        sparse_sigmoid, sparsemax, squareplus, tanh, tanh_shrink, threshold,
+    )
+} | {"hard_swish": hard_silu, "swish": silu}  # fmt: skip
 """Every activation by its Keras name: the only list of them."""
 
 
