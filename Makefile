@@ -17,8 +17,8 @@ help: ## Print this list
 setup: $(HAS)test $(HAS)lint $(HAS)docs ## Make .venv with the package and everything that works on it
 
 demo: $(HAS)plot ## Convert, run and judge a torch and a Keras fixture, without torch or Keras
-	$(BRIDGE) convert fixtures/torch_forecaster.pt out/torch_forecaster --force
-	$(BRIDGE) verify fixtures/torch_forecaster.pt out/torch_forecaster --plot out/torch_forecaster.png
+	$(BRIDGE) convert fixtures/torch_forecaster.pt out/torch_forecaster --assume batch_first=true --force
+	$(BRIDGE) verify fixtures/torch_forecaster.pt out/torch_forecaster --assume batch_first=true --plot out/torch_forecaster.png
 	$(BRIDGE) convert fixtures/keras_forecaster.keras out/keras_forecaster --force
 	$(BRIDGE) verify fixtures/keras_forecaster.keras out/keras_forecaster --plot out/keras_forecaster.png
 	@echo "Converted models and plots are in out/."

@@ -1,0 +1,186 @@
+"""Fills the generated blocks of README.md and docs/*.md from the code.
+
+A block lies between ``<!-- generated:NAME -->`` and ``<!-- end -->``; NAME is a key of ``BLOCKS``.
+``make docs`` runs this; a test fails when a committed block is stale.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
+from typing import Any
+
+import mlx.nn
+
+from lstm_bridge import checkpoints
+from lstm_bridge import errors as tree
+from lstm_bridge.converters.plan import DIALECTS
+from lstm_bridge.core import lstm
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKED = re.compile(r"(<!-- generated:([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+    "importlinter"
+]["contracts"]
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table; a ``|`` inside a cell is escaped."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
+    )
+
+
+def code(text: object) -> str:
+    """Return ``text`` in Markdown's code font."""
+    return f"`{text}`"
+
+
+def equations() -> str:
+    """Return the LSTM's equations as the code that computes them."""
+    source = inspect.getsource(lstm.step).replace(f'    """{lstm.step.__doc__}"""\n', "")
+    return f"```py\n{source.strip()}\n```"
+
+
+def errors() -> str:
+    """Return the tree of errors, as the module that defines them draws it."""
+    drawing = inspect.cleandoc(tree.__doc__ or "").partition("::\n\n")[2]
+    lines = [line[4:] for line in drawing.splitlines() if line.startswith("    ")]
+    return "\n".join(["```text", *lines, "```"])
+
+
+def contracts() -> str:
+    """Return the import contracts of pyproject.toml as a table."""
+    return table(["contract", "for", "rule"], ([c["name"], *_rule(c)] for c in CONTRACTS))
+
+
+def _rule(contract: dict[str, Any]) -> tuple[str, str]:
+    if contract["type"] == "layers":
+        layers = (" or ".join(map(code, layer.split(" | "))) for layer in contract["layers"])
+        return "the whole package", "imports point down only: " + ", then ".join(layers)
+    never = ", ".join(map(code, contract["forbidden_modules"]))
+    return ", ".join(map(code, contract["source_modules"])), f"never imports {never}"
+
+
+def dialects() -> str:
+    """Return every dialect's parameters, the canonical slot of each and the way between."""
+    rows = [
+        [dialect.name, code(slot.parameter), code(slot.canonical), slot.operation]
+        for dialect in DIALECTS.values()
+        for slot in dialect.slots
+    ]
+    return table(["dialect", "parameter", "canonical slot", "way"], rows)
+
+
+def dialect_classes() -> str:
+    """Return the classes that each dialect's layers become."""
+    rows = ([d.name, ", ".join(map(code, d.kinds))] for d in DIALECTS.values())
+    return table(["dialect", "layers found in a file become"], rows)
+
+
+def formats() -> str:
+    """Return the container formats that are read, by their usual file names."""
+    rows = (
+        [f.format, ", ".join(code(f"*{ending}") for ending in f.extensions)]
+        for f in checkpoints.formats()
+    )
+    return table(["format", "usual names"], rows)
+
+
+def front_end_classes() -> dict[str, type]:
+    """Return the public layer classes of every front-end, by the shortest path to import them."""
+    packages = next(c["source_modules"] for c in CONTRACTS if "Front-ends" in c["name"])
+    found: dict[type, str] = {}
+    for module in (module for package in packages for module in _modules(package)):
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            if isinstance(value, type) and issubclass(value, mlx.nn.Module):
+                path = f"{module.__name__}.{name}"
+                found[value] = min(found.get(value, path), path, key=lambda p: (p.count("."), p))
+    return {path: layer for layer, path in sorted(found.items(), key=lambda item: item[1])}
+
+
+def _modules(package: str) -> Iterator[ModuleType]:
+    module = import_module(package)
+    yield module
+    for found in walk_packages(module.__path__, package + "."):
+        yield import_module(found.name)
+
+
+def arguments() -> str:
+    """Return one table per front-end class: each argument, its default, and how it is honoured."""
+    tables = ((path, _argument_rows(layer)) for path, layer in front_end_classes().items())
+    return "\n\n".join(
+        f"### `{path}`\n\n{table(['argument', 'default', 'here'], rows)}"
+        for path, rows in tables
+        if rows
+    )
+
+
+def _argument_rows(layer: type) -> list[list[str]]:
+    """Rows of the constructor's arguments, then of noted ones that a call or ``**kwargs`` takes."""
+    notes = dict(getattr(layer, "ARGUMENT_NOTES", {}))
+    rows = []
+    for name, parameter in inspect.signature(layer).parameters.items():
+        required = parameter.default is parameter.empty
+        default = "" if required else code(repr(parameter.default))
+        rows.append([code(_spelled(parameter)), default, notes.pop(name, "same")])
+    return rows + [[code(name), "", note] for name, note in notes.items()]
+
+
+def _spelled(parameter: inspect.Parameter) -> str:
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+    return stars.get(parameter.kind, "") + parameter.name
+
+
+def front_ends() -> str:
+    """Return the front-end classes as a table: the original's import and ours."""
+    rows = ([code(path.removeprefix("lstm_bridge.")), code(path)] for path in front_end_classes())
+    return table(["instead of", "import"], rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    make.__name__.replace("_", "-"): make
+    for make in (
+        equations,
+        errors,
+        contracts,
+        dialects,
+        dialect_classes,
+        formats,
+        arguments,
+        front_ends,
+    )
+}
+
+
+def pages() -> list[Path]:
+    """Return the pages that may hold generated blocks."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """Return ``text`` with every generated block made anew."""
+    return MARKED.sub(lambda m: f"{m[1]}{BLOCKS[m[2]]()}\n{m[3]}", text)
+
+
+def main() -> None:
+    """Rewrite the pages whose blocks are stale, and say which."""
+    for page in pages():
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(f"filled {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
