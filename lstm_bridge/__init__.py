@@ -22,7 +22,7 @@ _PUBLIC = {
     "verify": "lstm_bridge.equivalence.verify",
 }
 
-__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
+__all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
