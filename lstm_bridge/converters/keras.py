@@ -190,7 +190,7 @@ def _check(tensors: Tensors, cell: Cell, group: Group, recipes: Mapping[str, Rec
     shapes = {name: shape_of(recipe, entries) for name, recipe in recipes.items()}
     D = shapes["kernel"][0] if shapes.get("kernel") else 0
     H = cell.units
-    wanted = {"kernel": (D, 4 * H), "recurrent_kernel": (H, 4 * H)}
+    wanted: dict[str, tuple[int, ...]] = {"kernel": (D, 4 * H), "recurrent_kernel": (H, 4 * H)}
     if cell.use_bias:
         wanted["bias"] = (4 * H,)
     for name in [*wanted, *(n for n in shapes if n not in wanted)]:

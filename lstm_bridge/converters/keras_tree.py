@@ -166,15 +166,16 @@ def _cell(
     if not isinstance(members, list) or not members:
         raise reader.refuse(where, "a list of cells", repr(members)[:80], "re-save the model")
     counters: dict[str, int] = {}
-    configs, cells = [], []
+    configs: list[Config] = []
+    cells: list[Cell] = []
     for k, member in enumerate(members):
         base = snake(str(member.get("class_name")))
         count = counters.get(base, 0)
         counters[base] = count + 1
         inner = f"{here}/cells/{base}" + (f"_{count}" if count else "")
-        config, made = _cell(member, reader, where, f"{prefix}cells.{k}.", inner)
+        config, inside = _cell(member, reader, where, f"{prefix}cells.{k}.", inner)
         configs.append(config)
-        cells += made
+        cells += inside
     return {"class_name": class_name, "config": {"cells": configs}}, cells
 
 

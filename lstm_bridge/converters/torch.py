@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Slot, Tensors
 from lstm_bridge.converters.names import clean, grouped
@@ -47,7 +48,10 @@ def _layer(tensors: Tensors, path: str, members: Mapping[str, str]) -> FoundLaye
     first = strands.get("_l0", strands.get("", {}))
     H, P = _sizes(tensors, path, first)
     biased = "bias_ih" in first or "bias_hh" in first
-    options = {"input_size": tensors.entries[first["weight_ih"]].shape[-1], "hidden_size": H}
+    options: dict[str, Any] = {
+        "input_size": tensors.entries[first["weight_ih"]].shape[-1],
+        "hidden_size": H,
+    }
     if "" in strands:
         if len(strands) > 1:
             raise tensors.refuse(
@@ -57,14 +61,14 @@ def _layer(tensors: Tensors, path: str, members: Mapping[str, str]) -> FoundLaye
                 "split the file",
             )
         _check_strand(tensors, first, options["input_size"], H, P, biased, projected=False)
-        kind, rules = "torch.nn.LSTMCell", ()
+        kind, rules = "torch.nn.LSTMCell", []
         options |= {"bias": biased}
     else:
-        kind, rules = "torch.nn.LSTM", (_unstored(tensors),)
+        kind, rules = "torch.nn.LSTM", [_unstored(tensors)]
         options |= _check_layers(tensors, path, strands, options["input_size"], H, P, biased)
         options |= {"bias": biased} | _stated(tensors)
     parameters = {name: Source(source) for name, source in members.items()}
-    return FoundLayer(path, kind, options, parameters, rules)
+    return FoundLayer(path, kind, options, parameters, tuple(rules))
 
 
 _DEFAULTS: dict[str, bool | float] = {"batch_first": False, "dropout": 0.0}

@@ -223,7 +223,7 @@ class _Writer:
         if not self._allow_nonfinite:
             _check_finite(self._checkpoint.path, next(sources(job.recipe)), array, job.stored)
         array = np.ascontiguousarray(array.astype(DTYPES[job.written].bits, copy=False))
-        self._digests[name] = hashlib.sha256(memoryview(array).cast("B")).hexdigest()
+        self._digests[name] = hashlib.sha256(array.reshape(-1).view(np.uint8)).hexdigest()
         self._done += array.nbytes
         if self._progress is not None:
             self._progress(self._done, self._total)

@@ -184,11 +184,11 @@ def new_layer(kind: str, options: Mapping[str, Any], weights: Mapping[str, mx.ar
     module, _, name = kind.rpartition(".")
     cls = getattr(import_module(f"lstm_bridge.{module}"), name)
     if not kind.startswith("keras."):
-        return cls(**options)  # type: ignore[no-any-return]
+        return cls(**options)
     layer = cls.from_config(dict(options))
     first = next(w for n, w in weights.items() if n.endswith(_FIRST_KERNEL))
     layer.build((None, None, first.shape[0]))
-    return layer  # type: ignore[no-any-return]
+    return layer
 
 
 _FIRST_KERNEL = ("cell.kernel", "cells.0.kernel")
