@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +15,10 @@ __all__ = ["FORMATS", "Array", "Checkpoint", "TensorInfo", "open_checkpoint"]
 
 FORMATS = (
     "torch_zip:TorchZip",
+    "keras_archive:KerasArchive",
+    "keras_hdf5:KerasLegacyH5",
+    "keras_hdf5:KerasWeightsH5",
+    "hdf5_arrays:Hdf5Arrays",
     "safetensors_file:SafetensorsFile",
 )
 """Every container format, as module:class; asked in this order. The only list of them."""
@@ -32,13 +37,11 @@ _NOT_CHECKPOINTS = (
 )
 
 
-def formats() -> tuple[type[Format], ...]:
-    """Return the classes that ``FORMATS`` names."""
-    found = []
+def formats() -> Iterator[type[Format]]:
+    """Yield the classes that ``FORMATS`` names, each imported when its turn comes."""
     for line in FORMATS:
         module, _, name = line.partition(":")
-        found.append(getattr(import_module(f"{__name__}.{module}"), name))
-    return tuple(found)
+        yield getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -54,14 +57,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         FileSystemError: if the path is no readable regular file.
         RefusedInput: if the file is no checkpoint, or a damaged, hostile or unreadable one.
     """
-    source = Source(Path(path))
+    probe = Probe(Source(Path(path)))
     try:
-        probe = Probe(source)
         kind = _recognise(probe)
         _check_extension(kind, probe)
         return kind.of(probe)
     except BaseException:
-        source.close()
+        probe.close()
         raise
 
 
@@ -95,8 +97,10 @@ def _unknown(probe: Probe) -> ContainerError:
 def _check_extension(kind: type[Format], probe: Probe) -> None:
     """Refuse a name that claims another format than the content has."""
     suffix = probe.source.path.suffix.lower()
+    if suffix in kind.extensions:
+        return
     claimed = [one.format for one in formats() if suffix in one.extensions]
-    if claimed and suffix not in kind.extensions:
+    if claimed:
         raise probe.source.place.container(
             f"{claimed[0]} content in a {suffix} file",
             f"{kind.format} content",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lstm_bridge.checkpoints.base import Checkpoint
-from lstm_bridge.checkpoints.source import Source
+from lstm_bridge.checkpoints.source import Source, Window
 from lstm_bridge.checkpoints.zip_archive import ZipArchive
+
+if TYPE_CHECKING:
+    from lstm_bridge.checkpoints.hdf5 import Hdf5File
 
 ZIP_MAGIC = b"PK\x03\x04"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -34,6 +37,22 @@ class Probe:
     def members(self) -> tuple[str, ...]:
         """Names of the zip's members; none for any other file."""
         return tuple(self.archive.members) if self.archive else ()
+
+    @cached_property
+    def hdf5(self) -> Hdf5File | None:
+        """The HDF5 file that the file is, checked; ``None`` for any other file."""
+        if not self.head.startswith(HDF5_MAGIC):
+            return None
+        from lstm_bridge.checkpoints.hdf5 import Hdf5File  # h5py is slow to import
+
+        whole = Window(self.source, 0, self.source.size)
+        return Hdf5File(whole, self.source.size, self.source.place)
+
+    def close(self) -> None:
+        """Release everything, when no format has taken the file over."""
+        if file := self.__dict__.get("hdf5"):
+            file.close()
+        self.source.close()
 
 
 class Format(Protocol):

@@ -6,7 +6,7 @@ pickled modules give the names of their state dict; TorchScript modules those of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ _MAX_NODES = 200_000
 _MAX_DEPTH = 64
 _MAX_PLAIN = 1000
 _LEAVES = (TensorRef, Blocked, StorageRef)
+_SCALARS = frozenset((str, bytes, int, float, bool, type(None)))
 _LIGHTNING = "pytorch-lightning_version"
 _DERIVED = {"_flat_weights"}  # what scripted RNNs keep beside their parameters
 
@@ -203,13 +204,15 @@ def _module_children(state: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _all_children(node: Any) -> list[Any]:
+    """Return what a container holds, scalars left out: long lists of them are common."""
+    found: Iterable[Any] = ()
     if isinstance(node, dict):
-        return list(node.values())
-    if isinstance(node, list | tuple):
-        return list(node)
-    if isinstance(node, Opaque):
-        return [*node.args, node.state, *node.items, *node.entries.values()]
-    return []
+        found = node.values()
+    elif isinstance(node, list | tuple):
+        found = node
+    elif isinstance(node, Opaque):
+        found = [*node.args, node.state, *node.items, *node.entries.values()]
+    return [child for child in found if type(child) not in _SCALARS]
 
 
 def _holders(root: Any) -> set[int]:

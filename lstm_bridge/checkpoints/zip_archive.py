@@ -73,7 +73,7 @@ class ZipArchive:
             self._verify(member)
             self.source.read_into(member.start + offset, out)
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> IO[bytes] | io.RawIOBase:
         """Return the member as a seekable file, its checksum checked.
 
         A deflated member is unpacked to an anonymous temporary file.
@@ -81,7 +81,7 @@ class ZipArchive:
         member = self.members[name]
         if member.method == STORED:
             self._verify(member)
-            return Window(self.source, member.start, member.size)  # type: ignore[return-value]
+            return Window(self.source, member.start, member.size)
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
         try:
             for chunk in self._inflated(member):
