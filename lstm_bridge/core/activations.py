@@ -26,16 +26,6 @@ def linear(x: mx.array) -> mx.array:
     return x
 
 
-def sigmoid(x: mx.array) -> mx.array:
-    """``1 / (1 + exp(-x))``."""
-    return mx.sigmoid(x)
-
-
-def tanh(x: mx.array) -> mx.array:
-    """The hyperbolic tangent."""
-    return mx.tanh(x)
-
-
 def hard_sigmoid(x: mx.array) -> mx.array:
     """``clip(x / 6 + 0.5, 0, 1)`` (Keras 3, torch)."""
     return mx.clip(x / 6 + 0.5, 0, 1)
@@ -161,11 +151,6 @@ def threshold(x: mx.array, threshold: float, default_value: float) -> mx.array:
     return mx.where(x > threshold, x, mx.full(x.shape, default_value, x.dtype))
 
 
-def exponential(x: mx.array) -> mx.array:
-    """``exp(x)``."""
-    return mx.exp(x)
-
-
 def softmax(x: mx.array, axis: int = -1) -> mx.array:
     """``exp(x) / sum exp(x)`` along an axis."""
     return mx.softmax(x, axis=axis)
@@ -199,12 +184,15 @@ def glu(x: mx.array, axis: int = -1) -> mx.array:
 ACTIVATIONS: dict[str, Callable[..., mx.array]] = {
     fn.__name__: fn
     for fn in (
-        celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_sigmoid_keras2,
-        hard_silu, hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6,
-        selu, sigmoid, silu, soft_shrink, softmax, softplus, softsign, sparse_plus,
-        sparse_sigmoid, sparsemax, squareplus, tanh, tanh_shrink, threshold,
+        celu, elu, gelu, glu, hard_shrink, hard_sigmoid, hard_sigmoid_keras2, hard_silu,
+        hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu, silu,
+        soft_shrink, softmax, softplus, softsign, sparse_plus, sparse_sigmoid, sparsemax,
+        squareplus, tanh_shrink, threshold,
     )
-} | {"hard_swish": hard_silu, "swish": silu}  # fmt: skip
+} | {
+    "exponential": mx.exp, "hard_swish": hard_silu, "sigmoid": mx.sigmoid, "swish": silu,
+    "tanh": mx.tanh,
+}  # fmt: skip
 """Every activation by its Keras name: the only list of them."""
 
 

@@ -50,9 +50,9 @@ def deserialize(config: Any, custom_objects: Any = None) -> Any:
 
 def serialize(activation: Any) -> Any:
     """Return an activation's config: its name if it is one of Keras's."""
-    name = getattr(activation, "__name__", None)
-    if name is not None and ACTIVATIONS.get(name) is activation:
-        return name
+    for name, known in ACTIVATIONS.items():
+        if known is activation:  # "silu" comes before its other name, "swish"
+            return name
     if isinstance(activation, types.FunctionType):
         return serialize_function(activation)
     return serialize_keras_object(activation)

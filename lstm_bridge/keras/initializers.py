@@ -286,17 +286,23 @@ def compute_fans(
 
 
 class _Scaled(VarianceScaling):
-    """A VarianceScaling whose only argument is the seed."""
+    """A VarianceScaling of fixed scale, mode and distribution; its other arguments remain."""
 
     settings: tuple[float, str, str] = (1.0, "fan_in", "truncated_normal")
 
-    def __init__(self, seed: Any = None) -> None:
+    def __init__(
+        self,
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
         scale, mode, distribution = self.settings
-        super().__init__(scale=scale, mode=mode, distribution=distribution, seed=seed)
+        super().__init__(scale, mode, distribution, seed, input_axes, output_axes)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"seed": serialize_keras_object(self._init_seed)}
+        seed = serialize_keras_object(self._init_seed)
+        return {"seed": seed, "input_axes": self.input_axes, "output_axes": self.output_axes}
 
 
 @keras_export("keras.initializers")

@@ -41,6 +41,12 @@ def _factor(value: Any, name: str) -> float:
     return float(value)
 
 
+def _single(value: float) -> float:
+    """Round to float32, as Keras does to these factors."""
+    rounded: Any = mx.array(value, mx.float32).item()
+    return float(rounded)
+
+
 @keras_export("keras.regularizers")
 class L1L2(Regularizer):
     """``l1 · sum|x| + l2 · sum x²``.
@@ -77,7 +83,7 @@ class L1(Regularizer):
     """
 
     def __init__(self, l1: float | None = 0.01) -> None:
-        self.l1 = _factor(0.01 if l1 is None else l1, "l1")
+        self.l1 = _single(_factor(0.01 if l1 is None else l1, "l1"))
 
     def __call__(self, x: mx.array) -> mx.array:
         """Return the penalty."""
@@ -118,7 +124,7 @@ class OrthogonalRegularizer(Regularizer):
     """
 
     def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
-        self.factor = _factor(factor, "factor")
+        self.factor = _single(_factor(factor, "factor"))
         if mode not in ("rows", "columns"):
             raise UsageError("mode", expected="'rows' or 'columns'", got=quote(mode))
         self.mode = mode

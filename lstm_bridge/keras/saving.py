@@ -157,7 +157,14 @@ def deserialize_keras_object(
         found = _find(config, aliases or {})
         if config["class_name"] == "function":
             return found
-        instance = found.from_config(dict(inner or {}))
+        try:
+            instance = found.from_config(dict(inner or {}))
+        except TypeError as error:  # an argument its constructor does not have
+            raise UsageError(
+                f"config of {quote(config['class_name'])}",
+                expected="the arguments of its constructor",
+                got=str(error),
+            ) from error
         build_config = config.get("build_config")
         if build_config and not instance.built:
             instance.build_from_config(build_config)

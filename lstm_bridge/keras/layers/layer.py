@@ -73,7 +73,7 @@ class Layer(StateHolder):
     }
 
     supports_masking: bool = False
-    input_ndim: ClassVar[int | None] = None
+    input_ndim: int | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
