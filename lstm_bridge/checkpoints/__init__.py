@@ -19,6 +19,10 @@ FORMATS = (
     "keras_hdf5:KerasLegacyH5",
     "keras_hdf5:KerasWeightsH5",
     "hdf5_arrays:Hdf5Arrays",
+    "torch_legacy:TorchLegacy",
+    "npz:NpzFile",
+    "npz:NpyFile",
+    "safetensors_index:SafetensorsIndex",
     "safetensors_file:SafetensorsFile",
 )
 """Every container format, as module:class; asked in this order. The only list of them."""
@@ -85,6 +89,9 @@ def _unknown(probe: Probe) -> ContainerError:
     for magic, what, fix in _NOT_CHECKPOINTS:
         if probe.head.startswith(magic):
             return place.container("a checkpoint", what, fix)
+    if probe.head[257:262] == b"ustar":
+        what = "a tar file, such as torch wrote before 0.4"
+        return place.container("a checkpoint", what, "load and save it with a torch that reads it")
     if probe.archive is not None:
         names = ", ".join(quote(name) for name in probe.members[:3]) or "nothing"
         got = f"a zip with {names}"

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from lstm_bridge.checkpoints.base import Array, Checkpoint
 from lstm_bridge.checkpoints.hdf5 import Hdf5File
 from lstm_bridge.checkpoints.probe import Probe
+from lstm_bridge.checkpoints.source import Source
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class Hdf5Arrays(Checkpoint):
     extensions: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf", ".he5")
 
     file: Hdf5File = field(kw_only=True)
+    source: Source = field(kw_only=True)
 
     @classmethod
     def recognises(cls, probe: Probe) -> bool:
@@ -31,12 +33,13 @@ class Hdf5Arrays(Checkpoint):
         if probe.hdf5 is None:
             raise TypeError("not an HDF5 file")
         tensors = {path: dataset.info for path, dataset in probe.hdf5.datasets.items()}
-        return cls(probe.source.path, tensors, file=probe.hdf5)
+        return cls(probe.source.path, tensors, file=probe.hdf5, source=probe.source)
 
     def read(self, name: str) -> Array:
-        """Return one dataset: C-contiguous, native byte order."""
+        """Return one tensor: C-contiguous, native byte order, bfloat16 as its uint16 bits."""
         return self.file.read(name)
 
     def close(self) -> None:
         """Release the file."""
         self.file.close()
+        self.source.close()

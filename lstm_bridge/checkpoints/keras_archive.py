@@ -49,7 +49,8 @@ class KerasArchive(KerasHdf5):
         file = Hdf5File(archive.open(_WEIGHTS), size, archive.place.inside(_WEIGHTS))
         try:
             metadata |= vars_metadata(file)
-            opened = cls(probe.source.path, file=file).take(vars_names(metadata), metadata)
+            opened = cls(probe.source.path, file=file, source=probe.source)
+            opened.take(vars_names(metadata), metadata)
         except BaseException:
             file.close()
             raise

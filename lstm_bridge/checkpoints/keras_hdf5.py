@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from lstm_bridge.checkpoints.base import Array, Checkpoint
 from lstm_bridge.checkpoints.hdf5 import Hdf5File
+from lstm_bridge.checkpoints.hdf5_arrays import Hdf5Arrays
 from lstm_bridge.checkpoints.place import Place
 from lstm_bridge.checkpoints.probe import Probe
 from lstm_bridge.checkpoints.strict_json import JsonError, parse
@@ -20,21 +20,11 @@ _NUMBER = re.compile(r"(\d+)")
 
 
 @dataclass(slots=True)
-class KerasHdf5(Checkpoint):
+class KerasHdf5(Hdf5Arrays):
     """Named arrays of a Keras file; tensor names are dataset paths."""
 
     framework: ClassVar[str] = "keras"
     extensions: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf")
-
-    file: Hdf5File = field(kw_only=True)
-
-    def read(self, name: str) -> Array:
-        """Return one tensor: C-contiguous, native byte order, bfloat16 as its uint16 bits."""
-        return self.file.read(name)
-
-    def close(self) -> None:
-        """Release the file."""
-        self.file.close()
 
     def take(self, names: list[str], metadata: dict[str, Any]) -> Self:
         """Make ``names``, then all other weights, the tensors; leave optimizer state out."""
@@ -83,7 +73,8 @@ class KerasLegacyH5(KerasHdf5):
         if (config := file.text("", "model_config")) is not None:
             metadata["config"] = parse_config(config.encode(), place.inside("model_config"))
         names = list(dict.fromkeys(path for paths in weights.values() for path in paths))
-        return cls(probe.source.path, file=file).take(names, metadata)
+        opened = cls(probe.source.path, file=file, source=probe.source)
+        return opened.take(names, metadata)
 
 
 @dataclass(slots=True)
@@ -103,7 +94,8 @@ class KerasWeightsH5(KerasHdf5):
         if probe.hdf5 is None:
             raise TypeError("not an HDF5 file")
         metadata = {"keras_version": None, "backend": None, **vars_metadata(probe.hdf5)}
-        return cls(probe.source.path, file=probe.hdf5).take(vars_names(metadata), metadata)
+        opened = cls(probe.source.path, file=probe.hdf5, source=probe.source)
+        return opened.take(vars_names(metadata), metadata)
 
 
 def has_vars(file: Hdf5File) -> bool:

@@ -79,9 +79,25 @@ class Blocked:
     why: str = ""
 
 
-def load_pickle(stream: IO[bytes], place: Place) -> Any:
-    """Return what the pickle holds, with ``TensorRef`` for tensors; nothing is imported or run."""
-    return PickleMachine(place, REDUCERS, lambda pid: _persistent(pid, place)).run(stream)
+def load_pickle(stream: IO[bytes], place: Place) -> tuple[Any, dict[str, StorageRef]]:
+    """Return what the pickle holds, and the storages that it names.
+
+    Tensors become ``TensorRef``; nothing is imported or run.
+    """
+    storages: dict[str, StorageRef] = {}
+
+    def persistent(pid: Any) -> Any:
+        found = _persistent(pid, place)
+        if isinstance(found, StorageRef):
+            first = storages.setdefault(found.key, found)
+            if (first.kind, first.numel) != (found.kind, found.numel):
+                raise place.container(
+                    f"one dtype and length for storage {quote(found.key)}", "two that differ"
+                )
+        return found
+
+    root = PickleMachine(place, REDUCERS, persistent).run(stream)
+    return root, storages
 
 
 def _persistent(pid: Any, place: Place) -> Any:

@@ -15,8 +15,10 @@ from lstm_bridge.checkpoints.torch_tree import flatten
 from lstm_bridge.checkpoints.zip_archive import ZipArchive
 from lstm_bridge.errors import quote
 
-_MAX_PICKLE = 64 << 20
+_MAX_NEWEST = 10
+_PICKLE = 64 << 20
 _KEY = re.compile(r"[A-Za-z0-9_.-]+")
+_NEWEST = 10
 _PICKLE = "/data.pkl"
 
 
@@ -46,11 +48,13 @@ class TorchZip(StorageFile):
         name = root + _PICKLE
         place = archive.place.inside(name)
         stream = io.BytesIO(archive.read(name, _MAX_PICKLE))
-        tree = flatten(load_pickle(stream, place), place)
+        root_object, _ = load_pickle(stream, place)
+        tree = flatten(root_object, place)
         if left := len(stream.getvalue()) - stream.tell():
             raise place.container("a pickle and nothing after it", f"{left} bytes after it")
         file = cls(probe.source.path, left_out=tree.left_out, archive=archive, root=root)
         file.swapped = _is_big_endian(archive, root)
+        _check_version(archive, root)
         for tensor, ref in tree.tensors.items():
             file.views[tensor] = check_view(tensor, ref, file._stored(tensor, ref, place), place)
         file.describe()
@@ -86,6 +90,14 @@ def _root(archive: ZipArchive) -> str:
     if len(roots) != 1:
         raise archive.place.container("one folder in a torch zip", f"{len(roots)}")
     return roots.pop()
+
+
+def _check_version(archive: ZipArchive, root: str) -> None:
+    name = f"{root}/version"
+    version = archive.read(name, 16).strip() if name in archive.members else b""
+    if not version.isdigit() or not 1 <= int(version) <= _NEWEST:
+        expected = f"torch's file version from 1 to {_NEWEST}"
+        raise archive.place.inside(name).container(expected, quote(version))
 
 
 def _is_big_endian(archive: ZipArchive, root: str) -> bool:
