@@ -15,10 +15,9 @@ from lstm_bridge.checkpoints.torch_tree import flatten
 from lstm_bridge.checkpoints.zip_archive import ZipArchive
 from lstm_bridge.errors import quote
 
-_MAX_NEWEST = 10
-_PICKLE = 64 << 20
+_MAX_PICKLE = 64 << 20
+_NEWEST = 10  # torch's kMaxSupportedFileFormatVersion
 _KEY = re.compile(r"[A-Za-z0-9_.-]+")
-_NEWEST = 10
 _PICKLE = "/data.pkl"
 
 
