@@ -23,6 +23,9 @@ SLOTS = (
     Slot("bias", "bias_x", "copy"),
 )
 
+_VARS_VERSION = "3"
+"""What wrote a ``.weights.h5``, which names no version: numbered variables came with Keras 3."""
+
 _KERAS_1_GATES = ("i", "f", "c", "o")
 _KERAS_1 = {"kernel": "W", "recurrent_kernel": "U", "bias": "b"}
 _CUDNN = {"kernel": "cudnn kernel", "recurrent_kernel": "cudnn recurrent", "bias": "cudnn bias"}
@@ -32,7 +35,7 @@ def find(tensors: Tensors) -> Found:
     """Find LSTM layers by the model's config, or by names where there is none."""
     if "layout" not in tensors.metadata:
         return Found()
-    version = str(tensors.metadata.get("keras_version", "3"))
+    version = str(tensors.metadata.get("keras_version") or _VARS_VERSION)
     reader = Reader(tensors.file, version, tensors.assume)
     config = tensors.metadata.get("config")
     tree = walk(config, reader) if isinstance(config, dict) else None

@@ -276,5 +276,5 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "sha256": digest,
         "format": checkpoint.format,
         "framework": checkpoint.framework,
-        "framework_version": str(checkpoint.metadata.get("keras_version", "")),
+        "framework_version": str(checkpoint.metadata.get("keras_version") or ""),
     }

@@ -113,7 +113,7 @@ def inspect(
             file=str(file),
             format=checkpoint.format,
             framework=checkpoint.framework,
-            version=str(checkpoint.metadata.get("keras_version", "")),
+            version=str(checkpoint.metadata.get("keras_version") or ""),
             layers=tuple(layers),
             refused={path or "(root)": str(why) for path, why in plan.refused.items()},
             tensors=tuple(TensorReport(n, e.shape, e.dtype, fates[n]) for n, e in facts.items()),

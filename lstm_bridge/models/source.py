@@ -67,7 +67,7 @@ def _tensors(checkpoint: Checkpoint, choices: Choices) -> Tensors:
     if choices.config is not None:
         described = read_object(Path(choices.config))
         metadata["config"] = described
-        metadata.setdefault("keras_version", described.get("keras_version", "1"))
+        metadata["keras_version"] = metadata.get("keras_version") or described.get("keras_version")
     return Tensors(str(checkpoint.path), entries(checkpoint), metadata, choices.assume)
 
 
