@@ -128,9 +128,7 @@ def test_an_architecture_beside_the_weights_is_used(tmp_path: Path) -> None:
     model = model_around(layer, "recurrent")
     save(model, tmp_path / "m.weights.h5")
     (tmp_path / "m.json").write_text(model.to_json())
-    lstm_bridge.convert(
-        tmp_path / "m.weights.h5", tmp_path / "out", config=tmp_path / "m.json"
-    )
+    lstm_bridge.convert(tmp_path / "m.weights.h5", tmp_path / "out", config=tmp_path / "m.json")
     assert_runs_as_keras(layer, lstm_bridge.load(tmp_path / "out").recurrent)
 
 

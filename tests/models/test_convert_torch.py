@@ -69,9 +69,7 @@ def test_any_lstm_runs_as_torch_runs_it(
     suffix: str,
 ) -> None:
     folder = tmp_path_factory.mktemp("lstm")
-    lstm = make_lstm(
-        num_layers=layers, bidirectional=bidirectional, bias=bias, proj_size=proj_size
-    )
+    lstm = make_lstm(num_layers=layers, bidirectional=bidirectional, bias=bias, proj_size=proj_size)
     source = folder / f"model{suffix}"
     if suffix == ".pt":
         torch.save(lstm.state_dict(), source)
@@ -226,7 +224,8 @@ def test_the_account_is_the_config_and_does_not_change(forecaster: Path, tmp_pat
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     written = json.loads((tmp_path / "a" / "config.json").read_text())
     assert written == json.loads(json.dumps(first.to_json()))
-    assert written["source"]["sha256"] and written["tensors"]["head.0.bias"]["sha256"]
+    digests = [written["source"]["sha256"], written["tensors"]["head.0.bias"]["sha256"]]
+    assert [len(digest) for digest in digests] == [64, 64]
 
 
 def test_key_order_does_not_change_the_weights_file(forecaster: Path, tmp_path: Path) -> None:
