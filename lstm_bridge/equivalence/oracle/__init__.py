@@ -1,0 +1,146 @@
+"""The float64 truth, in plain NumPy: every layer the package ports, sharing no code with it.
+
+``ORACLES[kind](options, params, *inputs)`` returns what the layer of that class path returns,
+``GRADIENTS[kind]`` its gradients, ``ONE_STEP[kind]`` the inputs that repeat every time step alone
+from the state it really started in. All take ``dtype=``: float32 makes the same oracle a stand-in
+for a framework that is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstm_bridge.equivalence.oracle import pytorch_forecasting
+from lstm_bridge.equivalence.oracle.gradients import finite_differences
+from lstm_bridge.equivalence.oracle.keras import (
+    KerasBidirectional,
+    KerasLSTM,
+    KerasLSTMCell,
+    keras_lstm,
+)
+from lstm_bridge.equivalence.oracle.layout import Layout
+from lstm_bridge.equivalence.oracle.lstm import Array, Options, Params
+from lstm_bridge.equivalence.oracle.mlx import MlxLSTM, mlx_lstm
+from lstm_bridge.equivalence.oracle.pytorch_forecasting import mlstm_cell, slstm_cell
+from lstm_bridge.equivalence.oracle.torch import (
+    TorchLSTM,
+    TorchLSTMCell,
+    torch_lstm,
+    torch_lstm_cell,
+)
+from lstm_bridge.equivalence.tree import leaves, rebuild
+
+__all__ = [
+    "GRADIENTS",
+    "ONE_STEP",
+    "ORACLES",
+    "keras_lstm",
+    "mlstm_cell",
+    "mlx_lstm",
+    "slstm_cell",
+    "torch_lstm",
+    "torch_lstm_cell",
+]
+
+Oracle = Callable[..., Any]
+
+_LAYOUTS: dict[str, type[Layout]] = {
+    "torch.nn.LSTM": TorchLSTM,
+    "torch.nn.LSTMCell": TorchLSTMCell,
+    "keras.layers.LSTMCell": KerasLSTMCell,
+    "keras.layers.LSTM": KerasLSTM,
+    "keras.layers.RNN": KerasLSTM,
+    "keras.layers.Bidirectional": KerasBidirectional,
+    "mlx.nn.LSTM": MlxLSTM,
+}
+
+
+def _layout_oracle(layout: type[Layout]) -> Oracle:
+    def oracle(options: Options, params: Params, *inputs: Any, dtype: Any = np.float64) -> Any:
+        ready = layout(options, params, inputs, dtype)
+        return ready.outputs(ready.run())
+
+    return oracle
+
+
+def _layout_gradients(layout: type[Layout]) -> Oracle:
+    def gradients(
+        options: Options,
+        params: Params,
+        inputs: Sequence[Any],
+        cotangents: Sequence[Array],
+        dtype: Any = np.float64,
+    ) -> dict[str, Array]:
+        return layout(options, params, inputs, dtype).gradients(list(cotangents))
+
+    return gradients
+
+
+def _layout_one_step(layout: type[Layout]) -> Oracle:
+    def one_step(options: Options, params: Params, inputs: Sequence[Any]) -> Any:
+        return layout(options, params, inputs, np.float64).teacher_forced()
+
+    return one_step
+
+
+def _forecasting_oracle(function: Oracle) -> Oracle:
+    def oracle(options: Options, params: Params, *inputs: Any, dtype: Any = np.float64) -> Any:
+        cast = {name: np.asarray(value, dtype) for name, value in params.items()}
+        x, *states = (_cast(value, dtype) for value in inputs)
+        return function(options, cast, x, *states)
+
+    return oracle
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    if value is None or isinstance(value, list | tuple):
+        return value
+    return np.asarray(value, dtype)
+
+
+_FORECASTING = {
+    f"pytorch_forecasting.layers.{name}": _forecasting_oracle(function)
+    for name, function in pytorch_forecasting.FUNCTIONS.items()
+}
+
+ORACLES: dict[str, Oracle] = {k: _layout_oracle(v) for k, v in _LAYOUTS.items()} | _FORECASTING
+"""Class path → ``oracle(options, params, *inputs, dtype=float64)`` → the class's own outputs."""
+
+ONE_STEP: dict[str, Oracle] = {k: _layout_one_step(v) for k, v in _LAYOUTS.items()}
+"""Class path → ``one_step(options, params, inputs)`` → inputs of all single steps, or None."""
+
+
+def _forecasting_gradients(kind: str) -> Oracle:
+    def gradients(
+        options: Options,
+        params: Params,
+        inputs: Sequence[Any],
+        cotangents: Sequence[Array],
+        dtype: Any = np.float64,
+    ) -> dict[str, Array]:
+        names = list(params)
+        held = leaves(inputs)
+        ends = list(cotangents)
+        if "sLSTMLayer" in kind or "sLSTMNetwork" in kind:
+            # The layer detaches its returned states: only the output has a gradient.
+            ends[1:] = [np.zeros_like(c) for c in ends[1:]]
+
+        def f(arrays: Sequence[Array]) -> list[Array]:
+            weights = dict(zip(names, arrays[len(held) :], strict=True))
+            given = rebuild(inputs, list(arrays[: len(held)]))
+            return leaves(ORACLES[kind](options, weights, *given))
+
+        found = finite_differences(f, [*held, *params.values()], ends)
+        labels = ["x", *(f"state {k}" for k in range(len(held) - 1)), *names]
+        return {k: v.astype(dtype) for k, v in zip(labels, found, strict=True)}
+
+    return gradients
+
+
+GRADIENTS: dict[str, Oracle] = {k: _layout_gradients(v) for k, v in _LAYOUTS.items()} | {
+    kind: _forecasting_gradients(kind) for kind in _FORECASTING
+}
+"""Class path → ``gradients(options, params, inputs, cotangents, dtype=float64)`` → by name."""
