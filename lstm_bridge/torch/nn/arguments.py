@@ -46,9 +46,10 @@ def positive(value: Any, owner: str) -> int:
         ArgumentTypeError: it is no int.
         UsageError: it is zero or negative.
     """
-    if integer(value, owner) <= 0:
-        raise UsageError(owner, expected="an int greater than zero", got=str(value))
-    return int(value)
+    size = integer(value, owner)
+    if size <= 0:
+        raise UsageError(owner, expected="an int greater than zero", got=str(size))
+    return size
 
 
 def flag(value: Any, owner: str) -> bool:

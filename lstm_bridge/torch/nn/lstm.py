@@ -151,12 +151,16 @@ class LSTM(Module):
 
     def extra_repr(self) -> str:
         """Return torch's text: what differs from the defaults."""
-        shown = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0}
-        tail = "".join(
-            f", {name}={getattr(self, name)}"
-            for name, default in [*shown.items(), ("bidirectional", False)]
-            if getattr(self, name) != default
-        )
+        # torch compares flags by identity: a bidirectional=0 is shown, a dropout=0.0 is not.
+        shown = {
+            "proj_size": self.proj_size != 0,
+            "num_layers": self.num_layers != 1,
+            "bias": not self.bias,
+            "batch_first": self.batch_first,
+            "dropout": self.dropout != 0,
+            "bidirectional": self.bidirectional is not False,
+        }
+        tail = "".join(f", {name}={getattr(self, name)}" for name, odd in shown.items() if odd)
         return f"{self.input_size}, {self.hidden_size}{tail}"
 
     def _make_parameters(self, dtype: mx.Dtype) -> None:
@@ -244,10 +248,11 @@ def _permuted(state: Any, order: mx.array | None) -> Any:
     return state if state is None or order is None else state[:, order]
 
 
-def _projection(size: Any, hidden_size: int) -> int:
+def _projection(value: Any, hidden_size: int) -> int:
     owner = f"{_NAME} proj_size"
-    if integer(size, owner) < 0:
+    size = integer(value, owner)
+    if size < 0:
         raise UsageError(owner, expected="a positive integer, or zero for none", got=str(size))
     if size >= hidden_size:
         raise UsageError(owner, expected=f"less than hidden_size {hidden_size}", got=str(size))
-    return int(size)
+    return size
