@@ -10,7 +10,7 @@ import mlx.nn as nn
 from lstm_bridge.core import slstm
 from lstm_bridge.core.maps import Map, identity
 from lstm_bridge.core.state_dict import StateDictModule
-from lstm_bridge.errors import ShapeError, UsageError
+from lstm_bridge.errors import ArgumentTypeError, ShapeError
 from lstm_bridge.pytorch_forecasting import _checks
 from lstm_bridge.pytorch_forecasting.layers._recurrent._slstm.cell import sLSTMCell
 
@@ -88,7 +88,7 @@ class sLSTMLayer(StateDictModule):
 
         Raises:
             ShapeError: an array has another shape, or there is not one state per layer.
-            UsageError: a state that cannot be updated in place.
+            ArgumentTypeError: a state that cannot be updated in place.
         """
         y = _checks.sequence_input("sLSTMLayer", x, self.input_size)
         if h is None or c is None:
@@ -124,7 +124,7 @@ class sLSTMLayer(StateDictModule):
         """Raise unless each of h and c is a list or array of one state per layer."""
         for name, value in states.items():
             if not hasattr(value, "__setitem__"):
-                raise UsageError(
+                raise ArgumentTypeError(
                     f"sLSTMLayer {name}",
                     expected="a list or an array, because it is updated in place",
                     got=type(value).__name__,

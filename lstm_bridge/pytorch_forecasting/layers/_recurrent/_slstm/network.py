@@ -68,7 +68,7 @@ class sLSTMNetwork(StateDictModule):
 
         Raises:
             ShapeError: an array has another shape, or there is not one state per layer.
-            UsageError: a state that cannot be updated in place.
+            ArgumentTypeError: a state that cannot be updated in place.
         """
         y, states = self.slstm_layer(x, h, c)
         return self.fc(y[-1]), states
