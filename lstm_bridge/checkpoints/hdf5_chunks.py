@@ -1,102 +1,200 @@
-"""Chunked HDF5 data, unfiltered here: HDF5's own inflation would grow without a bound."""
+"""Chunked HDF5 data: its index, and its filters undone under a budget."""
 
 from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from lstm_bridge.checkpoints.base import Array
+from lstm_bridge.checkpoints.hdf5_format import Cursor, Hdf5Bytes
 from lstm_bridge.checkpoints.place import Place
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
-FILTERS = frozenset((DEFLATE, SHUFFLE, FLETCHER32))
 _FREE_INFLATION = 64 << 20
 _MAX_RATIO = 200
-_MAX_CHUNKS = 1_000_000
+_MAX_CHUNKS = 100_000
 _FREE_CHUNK = 4 << 20
 
 
-def chunk_facts(node: Any, plan: Any, nbytes: int, place: Place, path: str) -> None:
-    """Check a chunked dataset's declared size against its chunks.
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk in the file.
 
     Args:
-        node, plan: the open dataset and its creation properties.
-        nbytes: its declared size.
-        place: the file.
-        path: the dataset, for messages.
+        offset: its first element in the dataset.
+        address: where its bytes are.
+        size: how many there are.
+        mask: which filters it skipped, as bits.
+    """
+
+    offset: tuple[int, ...]
+    address: int
+    size: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """A chunked dataset's checked index.
+
+    Args:
+        shape: of one chunk.
+        filters: filter numbers, in the order that writing applied them.
+        chunks: all of them.
+    """
+
+    shape: tuple[int, ...]
+    filters: tuple[int, ...]
+    chunks: tuple[Chunk, ...]
+
+
+def read_filters(body: bytes, place: Place) -> tuple[int, ...]:
+    """Return the filters of a pipeline message.
 
     Raises:
-        TensorError: if chunks are missing, too many or too large, or inflate too much.
+        ContainerError: for a filter that is not undone here.
     """
-    shape, chunk = node.get_space().get_simple_extent_dims(), plan.get_chunk()
+    cursor = Cursor(body, place)
+    version, count = cursor.number(1), cursor.number(1)
+    if version not in (1, 2):
+        raise place.container("a filter pipeline of version 1 or 2", f"{version}")
+    cursor.take(6 if version == 1 else 0)
+    return tuple(_filter(cursor, version, place) for _ in range(count))
+
+
+def _filter(cursor: Cursor, version: int, place: Place) -> int:
+    number = cursor.number(2)
+    if number not in (DEFLATE, SHUFFLE, FLETCHER32):
+        fix = "store it without compression"
+        raise place.container("gzip or no compression", f"filter {number}", fix)
+    name = cursor.number(2) if version == 1 else 0
+    cursor.take(2)
+    values = cursor.number(2)
+    cursor.take(-(-name // 8) * 8 + 4 * (values + (values % 2 if version == 1 else 0)))
+    return number
+
+
+def read_index(
+    data: Hdf5Bytes,
+    tree: int,
+    shape: tuple[int, ...],
+    chunk: tuple[int, ...],
+    width: int,
+    filters: tuple[int, ...],
+    place: Place,
+) -> Chunks:
+    """Return the chunks of a dataset, all of them present and none twice.
+
+    Args:
+        data: the file.
+        tree: where the index begins.
+        shape, chunk: of the dataset, and of one chunk.
+        width: bytes per element.
+        filters: as ``read_filters`` gives them.
+        place: the dataset.
+
+    Raises:
+        ContainerError: if the declared size is not borne out by the chunks.
+    """
+    nbytes, each = math.prod(shape) * width, math.prod(chunk) * width
+    if 0 in chunk or each > max(_FREE_CHUNK, 2 * nbytes):
+        raise place.container("chunks no larger than the data", f"chunks of {list(chunk)}")
     wanted = math.prod(-(-size // step) for size, step in zip(shape, chunk, strict=True))
-    width = nbytes // math.prod(shape)
-    if math.prod(chunk) * width > max(_FREE_CHUNK, 2 * nbytes):
-        raise place.tensor(path, "chunks no larger than the data", f"chunks of {chunk}")
-    if wanted > _MAX_CHUNKS or node.get_num_chunks() != wanted:
-        raise place.tensor(path, f"{wanted} chunks of data", f"{node.get_num_chunks()} in the file")
-    stored = node.get_storage_size()
+    if wanted > _MAX_CHUNKS:
+        raise place.container(f"at most {_MAX_CHUNKS} chunks", f"{wanted}")
+    found: dict[tuple[int, ...], Chunk] = {}
+    for one in _walk(data, tree, len(shape), wanted, place):
+        good = all(
+            at % step == 0 and at < size
+            for at, step, size in zip(one.offset, chunk, shape, strict=True)
+        )
+        if not good or one.offset in found:
+            raise place.container("chunks at different offsets", f"one at {list(one.offset)}")
+        if one.address + one.size > data.size or one.size > 2 * each + 1024:
+            raise place.container(f"a chunk of about {each} bytes", f"{one.size}")
+        found[one.offset] = one
+    if len(found) != wanted:
+        raise place.container(f"{wanted} chunks of data", f"{len(found)} in the file")
+    stored = sum(one.size for one in found.values())
     if nbytes > max(_FREE_INFLATION, _MAX_RATIO * stored):
         got = f"{stored} bytes that would become {nbytes}"
-        raise place.tensor(path, f"inflation of at most {_MAX_RATIO}-fold", got)
+        raise place.container(f"inflation of at most {_MAX_RATIO}-fold", got)
+    return Chunks(chunk, filters, tuple(found.values()))
 
 
-def read_chunks(node: Any, out: Array, place: Place, path: str) -> None:
-    """Fill ``out`` from the dataset's chunks, one at a time."""
-    plan = node.get_create_plist()
-    chunk = plan.get_chunk()
-    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
-    dtype = node.dtype
-    limit = math.prod(chunk) * dtype.itemsize
-    seen: set[tuple[int, ...]] = set()
-    for index in range(node.get_num_chunks()):
-        facts = node.get_chunk_info(index)
-        if facts.size > 2 * limit + 1024:
-            raise place.tensor(path, f"chunks of about {limit} bytes", f"one of {facts.size}")
-        seen.add(facts.chunk_offset)
-        mask, raw = node.read_direct_chunk(facts.chunk_offset)
-        for number in range(len(filters) - 1, -1, -1):
-            if not mask & (1 << number):
-                raw = _undo(filters[number], bytes(raw), limit, dtype.itemsize, place, path)
+def _walk(data: Hdf5Bytes, tree: int, rank: int, wanted: int, place: Place) -> list[Chunk]:
+    """Return the entries of a version 1 B-tree of chunks."""
+    found: list[Chunk] = []
+    seen: set[int] = set()
+    todo = [tree]
+    while todo:
+        address = todo.pop()
+        if address in seen or len(seen) > 2 * wanted + 16:
+            raise place.container("a tree of chunks", "a cycle")
+        seen.add(address)
+        head = data.cursor(address, 24)
+        head.expect(b"TREE\x01", "a dataset's B-tree")
+        level, count = head.number(1), head.number(2)
+        body = data.cursor(address + 24, (16 + 8 * rank + 8) * count)
+        for _ in range(count):
+            size, mask = body.number(4), body.number(4)
+            offset = tuple(body.number(8) for _ in range(rank))
+            if body.number(8):
+                raise place.container("chunk offsets in whole elements", "others")
+            child = body.number(8)
+            if level:
+                todo.append(child)
+            else:
+                found.append(Chunk(offset, child, size, mask))
+        if len(found) > wanted:
+            raise place.container(f"{wanted} chunks of data", "more")
+    return found
+
+
+def read_chunks(data: Hdf5Bytes, index: Chunks, out: Array, place: Place) -> None:
+    """Fill ``out`` (raw elements) from its chunks, one at a time."""
+    limit = math.prod(index.shape) * out.itemsize
+    for one in index.chunks:
+        buffer = bytearray(one.size)
+        data.read_into(one.address, memoryview(buffer))
+        raw = bytes(buffer)
+        for number in range(len(index.filters) - 1, -1, -1):
+            if not one.mask & (1 << number):
+                raw = _undo(index.filters[number], raw, limit, out.itemsize, place)
         if len(raw) != limit:
-            raise place.tensor(path, f"chunks of {limit} bytes", f"one of {len(raw)}")
-        _place_chunk(out, np.frombuffer(raw, dtype).reshape(chunk), facts.chunk_offset)
-    if len(seen) != node.get_num_chunks():
-        raise place.tensor(path, "chunks at different offsets", "two at one")
+            raise place.container(f"a chunk of {limit} bytes", f"{len(raw)}")
+        part = np.frombuffer(raw, out.dtype).reshape(index.shape)
+        target = tuple(
+            slice(at, at + size) for at, size in zip(one.offset, part.shape, strict=True)
+        )
+        room = out[target]
+        room[...] = part[tuple(slice(0, size) for size in room.shape)]  # the rest is padding
 
 
-def _place_chunk(out: Array, part: Array, offset: tuple[int, ...]) -> None:
-    """Copy a chunk to its offset; what reaches over the edge is padding."""
-    target = tuple(slice(at, at + size) for at, size in zip(offset, part.shape, strict=True))
-    room = out[target]
-    inside = part[tuple(slice(0, size) for size in room.shape)]
-    room[...] = inside.view(np.uint16) if part.dtype.kind == "V" else inside  # V: bfloat16's bits
-
-
-def _undo(kind: int, raw: bytes, limit: int, width: int, place: Place, path: str) -> bytes:
+def _undo(kind: int, raw: bytes, limit: int, width: int, place: Place) -> bytes:
     if kind == DEFLATE:
         engine = zlib.decompressobj()
         try:
             raw = engine.decompress(raw, limit + 8)  # 8: room for a checksum below
         except zlib.error as error:
-            raise place.tensor(path, "deflated bytes", f"damage: {error}") from None
+            raise place.container("deflated bytes", f"damage: {error}") from None
         if not engine.eof:
-            raise place.tensor(path, f"chunks of {limit} bytes", "one that is cut or longer")
+            raise place.container(f"a chunk of {limit} bytes", "one that is cut or longer")
         return raw
     if kind == SHUFFLE:
         whole = len(raw) - len(raw) % width
         planes = np.frombuffer(raw[:whole], np.uint8).reshape(width, -1)
         return planes.T.tobytes() + raw[whole:]
-    if len(raw) < 4 or _fletcher32(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
-        raise place.tensor(path, "a chunk with its checksum", "another")
+    if len(raw) < 4 or fletcher32(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
+        raise place.container("a chunk with its checksum", "another checksum")
     return raw[:-4]
 
 
-def _fletcher32(raw: bytes) -> int:
+def fletcher32(raw: bytes) -> int:
     """Return HDF5's Fletcher checksum: sums of big-endian 16-bit words, modulo 65535."""
     words = np.frombuffer(raw + b"\0" * (len(raw) % 2), ">u2").astype(np.uint64)
     first = second = 0

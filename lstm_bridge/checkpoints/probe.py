@@ -43,7 +43,7 @@ class Probe:
         """The HDF5 file that the file is, checked; ``None`` for any other file."""
         if not self.head.startswith(HDF5_MAGIC):
             return None
-        from lstm_bridge.checkpoints.hdf5 import Hdf5File  # h5py is slow to import
+        from lstm_bridge.checkpoints.hdf5 import Hdf5File
 
         whole = Window(self.source, 0, self.source.size)
         return Hdf5File(whole, self.source.size, self.source.place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -32,6 +33,7 @@ def write_safetensors(
     target: str | Path | IO[bytes],
     entries: Mapping[str, Entry] | Iterable[tuple[str, Entry]],
     metadata: Mapping[str, str] | None = None,
+    seal: Callable[[], Mapping[str, str]] | None = None,
 ) -> None:
     """Write a safetensors file, holding one tensor at a time.
 
@@ -40,6 +42,8 @@ def write_safetensors(
         entries: name → (dtype code, shape, array or a function that makes it); bfloat16 as its
             uint16 bits, as ``Checkpoint.read`` gives it.
         metadata: text for the header's ``__metadata__``.
+        seal: called once all arrays are written; its text, as long as ``metadata``'s, takes that
+            place: digests are known only then, and the header comes first.
 
     Raises:
         UsageError: for a repeated name, an unknown dtype, or an array unlike its announcement.
@@ -47,9 +51,9 @@ def write_safetensors(
     plan = _plan(entries)
     if isinstance(target, str | Path):
         with open(target, "wb") as handle:
-            _write(handle, plan, dict(metadata or {}))
+            _write(handle, plan, dict(metadata or {}), seal)
     else:
-        _write(target, plan, dict(metadata or {}))
+        _write(target, plan, dict(metadata or {}), seal)
 
 
 def _plan(entries: Mapping[str, Entry] | Iterable[tuple[str, Entry]]) -> list[_Planned]:
@@ -68,10 +72,24 @@ def _plan(entries: Mapping[str, Entry] | Iterable[tuple[str, Entry]]) -> list[_P
     return sorted(plan, key=lambda one: (-DTYPES[one.dtype].bits.itemsize, one.dtype, one.name))
 
 
-def _write(handle: IO[bytes], plan: list[_Planned], metadata: dict[str, str]) -> None:
-    handle.write(_header(plan, metadata))
+def _write(
+    handle: IO[bytes],
+    plan: list[_Planned],
+    metadata: dict[str, str],
+    seal: Callable[[], Mapping[str, str]] | None,
+) -> None:
+    header = _header(plan, metadata)
+    handle.write(header)
     for one in plan:
         handle.write(_bytes(one))
+    if seal is not None:
+        sealed = _header(plan, dict(seal()))
+        if len(sealed) != len(header):
+            raise UsageError(
+                "seal", expected=f"a header of {len(header)} bytes", got=f"{len(sealed)}"
+            )
+        handle.seek(-len(header) - sum(one.nbytes for one in plan), os.SEEK_CUR)
+        handle.write(sealed)
 
 
 def _header(plan: list[_Planned], metadata: dict[str, str]) -> bytes:

@@ -1,0 +1,78 @@
+"""Writes Keras 3's ``.weights.h5`` and ``.keras``, without Keras."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+import h5py
+import numpy as np
+
+from lstm_bridge.checkpoints.base import Array
+
+Entry = tuple[str, tuple[int, ...], Callable[[], Array]]
+
+KERAS_VERSION = "3.0.0"
+"""The oldest release that reads what is written here."""
+
+NOTE = "lstm_bridge"
+"""Attributes of the weights file's root, numbered from 0, that hold the conversion's account."""
+
+_ATTRIBUTE = 60_000  # HDF5 holds attributes of less than 64 KiB
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # one date for all files: the same content gives the same bytes
+
+
+def write_keras_weights(
+    target: Path, entries: Iterable[tuple[str, Entry]], note: Callable[[], bytes]
+) -> None:
+    """Write a ``.weights.h5``, holding one tensor at a time.
+
+    Args:
+        target: the file to write.
+        entries: dataset path with (dtype code, shape, function that makes the array).
+        note: called once all arrays are written; kept as attributes of the root.
+    """
+    with h5py.File(target, "w", libver="earliest") as file:
+        for path, (dtype, shape, make) in entries:
+            array = np.ascontiguousarray(make())
+            # Keras keeps bfloat16 as two opaque bytes, and says so beside them.
+            stored = array.view("V2") if dtype == "BF16" else array
+            dataset = file.create_dataset(path, shape, stored.dtype, data=stored)
+            if dtype == "BF16":
+                dataset.attrs["dtype"] = "bfloat16"
+        text = note()
+        for k in range(0, len(text), _ATTRIBUTE):
+            file.attrs[f"{NOTE}{k // _ATTRIBUTE}"] = np.void(text[k : k + _ATTRIBUTE])
+
+
+def write_keras_archive(
+    target: Path,
+    entries: Iterable[tuple[str, Entry]],
+    note: Callable[[], bytes],
+    config: dict[str, Any],
+) -> None:
+    """Write a ``.keras`` archive.
+
+    Args:
+        target: the file to write.
+        entries: dataset path with (dtype code, shape, function that makes the array).
+        note: called once all arrays are written; kept in the weights file.
+        config: the serialized model.
+    """
+    weights = target.with_name(f"{target.name}.weights")
+    try:
+        write_keras_weights(weights, entries, note)
+        with ZipFile(target, "w", ZIP_STORED) as archive:
+            version = json.dumps({"keras_version": KERAS_VERSION, "date_saved": ""})
+            for name, text in (("metadata.json", version), ("config.json", json.dumps(config))):
+                archive.writestr(ZipInfo(name, _EPOCH), text)
+            info = ZipInfo("model.weights.h5", _EPOCH)
+            with archive.open(info, "w", force_zip64=True) as member, open(weights, "rb") as file:
+                while block := file.read(1 << 20):
+                    member.write(block)
+    finally:
+        weights.unlink(missing_ok=True)
