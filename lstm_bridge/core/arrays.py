@@ -22,6 +22,8 @@ def as_array(value: Any, name: str, dtype: mx.Dtype | None = None) -> mx.array:
     """
     if isinstance(value, mx.array):
         return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+    if any(stride < 0 for stride in getattr(value, "strides", None) or ()):
+        value = value.copy()  # MLX takes no negative strides, which NumPy's x[::-1] has
     try:
         # The dtype goes along: by way of float32, float64 would lose half its digits.
         return mx.array(value) if dtype is None else mx.array(value, dtype)

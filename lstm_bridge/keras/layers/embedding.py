@@ -32,7 +32,7 @@ class Embedding(Layer):
         mask_zero: index 0 is padding and is masked for later layers. Default: False.
         weights: initial matrix, or a list of one. Default: None.
         lora_rank: rank of a trainable addition to the then frozen matrix. Default: None.
-        lora_alpha: the addition is scaled by ``lora_alpha / lora_rank``. Default: lora_rank.
+        lora_alpha: accepted; see ARGUMENT_NOTES. Default: None.
         quantization_config: refused unless None.
         kwargs: the arguments of Layer.
 
@@ -52,6 +52,8 @@ class Embedding(Layer):
         "update",
         "mask_zero": "same; the mask is attached to the output array, and layers of this package "
         "pass it on, while an MLX operation in between loses it: then pass mask=",
+        "lora_alpha": "no effect here, because Keras 3.15 sets it to lora_rank when the layer is "
+        "built; enable_lora() takes it",
         "quantization_config": "refused, because no layer here runs on quantized weights",
     }
 
@@ -105,6 +107,7 @@ class Embedding(Layer):
             constraint=self.embeddings_constraint,
         )
         if self.lora_rank:
+            self.lora_alpha = self.lora_rank  # as Keras: see ARGUMENT_NOTES
             self._add_lora(self.lora_rank, "he_uniform", "zeros")
 
     def enable_lora(

@@ -1,0 +1,143 @@
+"""RNN over cells, stacks and cells of one's own; stateful layers; the same as Keras's."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+N, L, D = 4, 5, 3
+MASKS = (None, "ragged", "empty row", "first step", "last step")
+
+
+def own_cell(lib: Any, units: int, dtype: str) -> Any:
+    """The cell of Keras's documentation, on either library: one state, no get_initial_state."""
+
+    class MinimalRNNCell(lib.layers.Layer):  # type: ignore[misc]
+        def __init__(self, units: int, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.units = self.state_size = units
+
+        def build(self, input_shape: Any) -> None:
+            self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+            self.recurrent_kernel = self.add_weight(
+                shape=(self.units, self.units), name="recurrent_kernel"
+            )
+
+        def call(self, inputs: Any, states: Any) -> Any:
+            output = inputs @ self.kernel + states[0] @ self.recurrent_kernel
+            return output, [output]
+
+    return MinimalRNNCell(units, dtype=dtype)
+
+
+def cells(lib: Any, kind: str, dtype: str) -> Any:
+    cell = lib.layers.LSTMCell
+    if kind == "one":
+        return cell(3, recurrent_activation="hard_sigmoid", dtype=dtype)
+    if kind == "list":
+        return [cell(3, dtype=dtype), cell(5, activation="elu", dtype=dtype), cell(2, dtype=dtype)]
+    if kind == "stack":
+        inner = [cell(5, use_bias=False, dtype=dtype), cell(3, implementation=1, dtype=dtype)]
+        return lib.layers.StackedRNNCells(inner, dtype=dtype)
+    if kind == "own":
+        return own_cell(lib, 3, dtype)
+    return [own_cell(lib, 4, dtype), cell(3, dtype=dtype)]  # mixed
+
+
+WIDTHS = {"one": [3, 3], "list": [3, 3, 5, 5, 2, 2], "stack": [5, 5, 3, 3], "own": [3],
+          "mixed": [4, 3, 3]}  # fmt: skip
+FLAGS = ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask")
+
+
+@given(
+    kind=st.sampled_from(sorted(WIDTHS)),
+    flags=st.fixed_dictionaries({name: st.booleans() for name in FLAGS}),
+    mask=st.sampled_from(MASKS),
+    with_states=st.booleans(),
+    seed=st.integers(0, 5000),
+)
+def test_any_cells_give_keras_outputs_and_gradients(
+    twins: SimpleNamespace,
+    kind: str,
+    flags: dict[str, bool],
+    mask: str | None,
+    with_states: bool,
+    seed: int,
+) -> None:
+    twin = twins.build(
+        lambda lib, dtype: lib.layers.RNN(cells(lib, kind, dtype), dtype=dtype, **flags),
+        (N, L, D),
+        seed,
+    )
+    states = [twins.distinct((N, w), seed + k) for k, w in enumerate(WIDTHS[kind])]
+    question = twins.Question(
+        twins.distinct((N, L, D), seed + 40),
+        states if with_states else None,
+        twins.random_mask(mask, N, L, seed),
+        seed,
+    )
+    twin.assert_same(question)
+
+
+@pytest.mark.parametrize("kind", sorted(WIDTHS))
+def test_swapped_kernels_are_caught(twins: SimpleNamespace, kind: str) -> None:
+    twin = twins.build(
+        lambda lib, dtype: lib.layers.RNN(cells(lib, kind, dtype), dtype=dtype), (N, L, D), 5
+    )
+    question = twins.Question(twins.distinct((N, L, D), 9))
+    assert twin.verdicts(question)["out 0"].ratio < 100
+    kernel = twin.ours.weights[0]
+    kernel.assign(kernel.numpy()[::-1])
+    assert not twin.verdicts(question)["out 0"].passed
+
+
+@pytest.mark.parametrize("kind", ["one", "list", "own"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_stateful_layers_go_on_where_they_stopped(
+    twins: SimpleNamespace, kind: str, wrapped: bool
+) -> None:
+    if wrapped and kind != "one":
+        kind = "one"
+
+    def make(lib: Any, dtype: str) -> Any:
+        if wrapped:
+            inner = lib.layers.LSTM(3, stateful=True, return_sequences=True, dtype=dtype)
+            return lib.layers.Bidirectional(inner, dtype=dtype)
+        return lib.layers.RNN(cells(lib, kind, dtype), stateful=True, dtype=dtype)
+
+    twin = twins.build(make, (N, L, D), 2)
+    answers: list[list[np.ndarray]] = [[], [], []]
+    for call in range(3):
+        question = twins.Question(twins.distinct((N, L, D), 60 + call))
+        for k, layer in enumerate(twin.layers):
+            ask = twins.ask_ours if layer is twin.ours else twins.ask_keras
+            answers[k].append(ask(layer, question)["out 0"])
+        if call == 1:
+            assert not np.allclose(answers[2][0], answers[2][1])
+    source, truth, ours = ({"out": np.stack(a)} for a in answers)
+    assert twins.judged(ours, source, truth)["out"].passed
+    forgetful = {"out": np.stack([answers[2][0]] * 3)}
+    assert not twins.judged(forgetful, source, truth)["out"].passed
+    twin.ours.reset_state()  # Keras 3.15 fails to reset a stack's nested states
+    question = twins.Question(twins.distinct((N, L, D), 60))
+    np.testing.assert_array_equal(twins.ask_ours(twin.ours, question)["out 0"], answers[2][0])
+
+
+def test_a_cell_that_is_no_layer_runs(twins: SimpleNamespace) -> None:
+    class Sum:
+        state_size = 2
+
+        def call(self, inputs: Any, states: Any) -> Any:
+            return inputs + states[0], [inputs + states[0]]
+
+    x = twins.distinct((N, L, 2), 1)
+    for cell in (Sum(), [Sum(), Sum()]):
+        layer = twins.ours.layers.RNN(cell)
+        expected = np.cumsum(x, axis=1)
+        expected = np.cumsum(expected, axis=1) if isinstance(cell, list) else expected
+        np.testing.assert_allclose(np.array(layer(x)), expected[:, -1], rtol=1e-5, atol=1e-6)
