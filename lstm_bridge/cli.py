@@ -16,7 +16,7 @@ import lstm_bridge
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lstm_bridge.models.convert import Conversion
+    from lstm_bridge.models.account import Conversion
     from lstm_bridge.models.inspect import Inspection
 
 P = ParamSpec("P")
@@ -54,6 +54,9 @@ def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options by which a caller says what a source file does not."""
     for option in (
         click.option("--config", metavar="JSON", help="Keras architecture of a weights-only file."),
+        click.option(
+            "--prefix", metavar="PATH", help="Convert this one layer, leave out the rest."
+        ),
         click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave tensors out."),
         click.option(
             "--assume",
@@ -97,6 +100,7 @@ def inspect(file: Path, as_json: bool, **choices: Any) -> None:
     metavar="source|mlx",
     help="Names and layout to write: the source framework's, or stock mlx.nn.LSTM's.",
 )
+@click.option("--to", metavar="torch|keras|mlx", help="Write one file for that framework.")
 @click.option("--force", is_flag=True, help="Replace a converted model that stands at DST.")
 @_reading_options
 @click.option("--allow-downcast", is_flag=True, help="Round float64 to float32.")
@@ -104,7 +108,7 @@ def inspect(file: Path, as_json: bool, **choices: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 @_one_line_errors
 def convert(source: Path, target: Path, as_json: bool, **options: Any) -> None:
-    """Convert SRC to the folder DST: config.json and model.safetensors."""
+    """Convert SRC to DST: a folder that lstm_bridge runs, or with --to another framework's file."""
     if as_json:
         account = lstm_bridge.convert(source, target, **options)
         click.echo(json.dumps(account.to_json(), indent=1))

@@ -54,6 +54,24 @@ class Plan:
                 fix="see what the file holds with: lstm-bridge inspect FILE",
             )
 
+    def only(self, path: str) -> Plan:
+        """Return the plan of one layer alone; all other tensors count as ignored.
+
+        Raises:
+            UsageError: the file has no layer at that path.
+        """
+        layers = tuple(layer for layer in self.layers if layer.path == path)
+        refused = {p: why for p, why in self.refused.items() if p == path}
+        if not layers and not refused:
+            known = [layer.path or "(root)" for layer in self.layers] + list(self.refused)
+            raise UsageError("prefix", expected=f"one of {', '.join(known)}", got=repr(path))
+        kept = {name for layer in layers for name in _sources(layer)}
+        claimed = {name: p for name, p in self.claimed.items() if p == path}
+        everything = [n for layer in self.layers for n in _sources(layer)]
+        everything += [*self.passed, *self.claimed, *self.ignored]
+        ignored = tuple(n for n in dict.fromkeys(everything) if n not in kept | claimed.keys())
+        return Plan(layers, {}, refused, claimed, ignored)
+
 
 def make_plan(tensors: Tensors, ignore: tuple[str, ...] = ()) -> Plan:
     """Decide the fate of every tensor from the header alone.

@@ -6,7 +6,7 @@ bytes, and what only moves bytes is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,7 +61,13 @@ def _cudnn_split(op: Callable[..., Array]) -> Callable[[Array], Array]:
 
 
 def _sum(a: Array, b: Array) -> Array:
-    """Add two biases in their own dtype, rounding once (bfloat16 arrives as bits)."""
+    """Add two biases in their own dtype, rounding once (bfloat16 arrives as bits).
+
+    A bias that is all zeros leaves the other as it is, bit for bit: −0 + 0 would be 0.
+    """
+    for zeros, other in ((a, b), (b, a)):
+        if not zeros.any():
+            return other
     if a.dtype != np.uint16:
         return np.asarray(a + b, dtype=a.dtype)
     wide = _from_bfloat16(a).astype(np.float64) + _from_bfloat16(b).astype(np.float64)
@@ -102,8 +108,18 @@ OPERATIONS: dict[str, Operation] = {
         lambda b: _sum(*np.split(b, 2)), lambda s: (s[0] // 2,), "cuDNN biases summed", None
     ),
     "sum": Operation(_sum, lambda a, b: a, "two biases summed", None),
+    "zeros like": Operation(np.zeros_like, lambda s: s, "zeros of its shape", None),
 }
 """Every operation a dialect may use, by the name its table spells."""
+
+
+def applied(operation: str, recipe: Recipe) -> Recipe:
+    """Return an operation over a recipe, simplified: copies vanish, and so do inverse pairs."""
+    if operation == "copy":
+        return recipe
+    if isinstance(recipe, Apply) and OPERATIONS[recipe.operation].inverse == operation:
+        return recipe.operands[0]
+    return Apply(operation, (recipe,))
 
 
 def evaluate(recipe: Recipe, read: Callable[[str], Array]) -> Array:
@@ -118,7 +134,7 @@ def _evaluate(recipe: Recipe, read: Callable[[str], Array]) -> Array:
     return operation.evaluate(*(_evaluate(operand, read) for operand in recipe.operands))
 
 
-def shape_of(recipe: Recipe, entries: dict[str, Entry]) -> Shape:
+def shape_of(recipe: Recipe, entries: Mapping[str, Entry]) -> Shape:
     """Return the shape that ``recipe`` will have, without reading anything."""
     if isinstance(recipe, Source):
         return entries[recipe.name].shape

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, also when the process is killed half-way."""
+"""Targets that appear whole or not at all, also when the process is killed half-way."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lstm_bridge.errors import FileSystemError
-
-MARK = "config.json"
-"""The file whose presence makes a folder one of ours, which --force may replace."""
+from lstm_bridge.models.schema import MARK
 
 _RENAME_EXCHANGE = 2  # renameat2's flag on Linux, renamex_np's on macOS
 
@@ -33,19 +31,56 @@ def new_folder(target: Path, *, force: bool) -> Iterator[Path]:
     target = Path(os.path.abspath(target))
     _check_target(target, force)
     scratch = target.with_name(f".{target.name}.{secrets.token_hex(6)}.partial")
-    try:
+    with _refusing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch.mkdir()
-        yield scratch
-        _publish(scratch, target)
+        try:
+            scratch.mkdir()
+            yield scratch
+            _publish(scratch, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(target: Path, *, force: bool) -> Iterator[Path]:
+    """Yield a scratch file's path beside ``target``; on success it becomes ``target``.
+
+    Args:
+        target: the file to make.
+        force: replace a regular file that stands there.
+
+    Raises:
+        FileSystemError: the target exists, or cannot be written.
+    """
+    target = Path(os.path.abspath(target))
+    if os.path.lexists(target):
+        if target.is_symlink() or not target.is_file():
+            got, fix = "a folder, link or device", "choose another target"
+            raise FileSystemError(str(target), expected="no such path", got=got, fix=fix)
+        if not force:
+            got, fix = "a file", "pass --force to replace it"
+            raise FileSystemError(str(target), expected="no such path", got=got, fix=fix)
+    scratch = target.with_name(f".{target.name}.{secrets.token_hex(6)}.partial")
+    with _refusing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield scratch
+            os.replace(scratch, target)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _refusing(target: Path) -> Iterator[None]:
+    """Turn what the operating system says of ``target`` into one line."""
+    try:
+        yield
+    except FileSystemError:
+        raise
     except OSError as error:
-        if isinstance(error, FileSystemError):
-            raise
         raise FileSystemError(
             str(target), expected="a writable place", got=error.strerror or str(error)
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _check_target(target: Path, force: bool) -> None:

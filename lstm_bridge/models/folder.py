@@ -12,11 +12,8 @@ import mlx.nn as nn
 
 from lstm_bridge.checkpoints import open_checkpoint
 from lstm_bridge.checkpoints.dtypes import to_mlx
-from lstm_bridge.converters.plan import DIALECTS
-from lstm_bridge.errors import BridgeError, ConfigError, FileSystemError, UsageError
-from lstm_bridge.models.atomic import MARK
-from lstm_bridge.models.convert import FORMAT, FORMAT_VERSION, WEIGHTS
-from lstm_bridge.models.json_file import read_object
+from lstm_bridge.errors import BridgeError, FileSystemError, UsageError
+from lstm_bridge.models.schema import WEIGHTS, check_present, names_of, read_config, refuse
 from lstm_bridge.models.source import Pathish
 
 
@@ -110,66 +107,16 @@ def load(folder: Pathish) -> nn.Module:
     return _tree(folder, layers, arrays)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return a folder's ``config.json``, checked.
-
-    Raises:
-        ConfigError: it is not one this version can read.
-    """
-    config = read_object(folder / MARK)
-    if config.get("format") != FORMAT or config.get("version") != FORMAT_VERSION:
-        raise ConfigError(
-            folder / MARK,
-            expected=f"format {FORMAT!r} version {FORMAT_VERSION}",
-            got=f"{config.get('format')!r} version {config.get('version')!r}",
-            fix="convert the source again with this release",
-        )
-    layers = config.get("layers")
-    shape = {"path": str, "class": str, "options": dict, "parameters": list}
-    if not isinstance(layers, list) or not all(
-        isinstance(e, dict) and all(isinstance(e.get(k), t) for k, t in shape.items())
-        for e in layers
-    ):
-        raise ConfigError(
-            folder / MARK,
-            expected="layers, each with path, class, options and parameters",
-            got="something else",
-            fix="convert the source again",
-        )
-    return config
-
-
 def _build(folder: Path, entry: dict[str, Any], arrays: dict[str, mx.array]) -> nn.Module:
     """Make one layer and take its arrays out of ``arrays``."""
-    path, kind = entry["path"], entry["class"]
-    if not any(kind in dialect.kinds for dialect in DIALECTS.values()):
-        raise ConfigError(
-            folder / MARK,
-            member=path,
-            expected="a class of this release's front-ends",
-            got=repr(kind),
-            fix="convert the source again",
-        )
-    prefix = f"{path}." if path else ""
-    names = [prefix + parameter for parameter in entry["parameters"]]
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise ConfigError(
-            folder / MARK, member=path, expected=f"tensor {missing[0]!r} in {WEIGHTS}",
-            got="none", fix="convert the source again",
-        )  # fmt: skip
-    weights = [(name.removeprefix(prefix), arrays.pop(name)) for name in names]
+    check_present(folder, entry, arrays)
+    weights = {p: arrays.pop(name) for p, name in names_of(entry).items()}
     try:
-        layer = new_layer(kind, entry["options"], dict(weights))
-        layer.load_weights(weights, strict=True)
+        layer = new_layer(entry["class"], entry["options"], weights)
+        layer.load_weights(list(weights.items()), strict=True)
     except (BridgeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            folder / MARK,
-            member=path,
-            expected=f"options and weights that make a {kind}",
-            got=str(error),
-            fix="convert the source again",
-        ) from error
+        expected = f"options and weights that make a {entry['class']}"
+        raise refuse(folder, entry["path"], expected, str(error)) from error
     return layer.eval()
 
 
@@ -205,9 +152,6 @@ def _tree(
         for part in parents:
             node = node.setdefault(part, Ported())
         if not isinstance(node, nn.Module) or last in node:
-            raise ConfigError(
-                folder / MARK, member=name, expected="a place of its own in the module tree",
-                got="one taken by another tensor", fix="convert with --ignore on one of them",
-            )  # fmt: skip
+            raise refuse(folder, name, "a place of its own in the module tree", "a taken one")
         node[last] = leaf
     return root

@@ -71,6 +71,7 @@ def inspect(
     *,
     assume: Mapping[str, Any] | None = None,
     ignore: tuple[str, ...] = (),
+    prefix: str | None = None,
     config: Pathish | None = None,
 ) -> Inspection:
     """Describe a checkpoint without reading its weights.
@@ -80,6 +81,7 @@ def inspect(
         assume: options the file does not hold, e.g. ``{"batch_first": True}`` of a torch state
             dict or ``{"recurrent_activation": "sigmoid"}`` of Keras weights. Default: none.
         ignore: shell patterns of tensor names to leave out. Default: none.
+        prefix: path of the one layer to convert; the rest is left out. Default: None, all.
         config: Keras architecture JSON for a weights-only file. Default: None.
 
     Returns:
@@ -89,7 +91,7 @@ def inspect(
         RefusedInput: the container is damaged or hostile.
         FileSystemError: the file cannot be read.
     """
-    with opened(file, Choices(assume or {}, ignore, config)) as (checkpoint, plan):
+    with opened(file, Choices(assume or {}, ignore, prefix, config)) as (checkpoint, plan):
         facts = entries(checkpoint)
         fates = {name: f"kept as {target}" for name, target in plan.passed.items()}
         fates |= {name: f"refused with {path or '(root)'}" for name, path in plan.claimed.items()}

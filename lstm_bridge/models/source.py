@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from lstm_bridge.checkpoints import open_checkpoint
 from lstm_bridge.checkpoints.base import Array, Checkpoint
-from lstm_bridge.converters.layer import Tensors
+from lstm_bridge.converters.layer import FoundLayer, Tensors
 from lstm_bridge.converters.plan import Plan, make_plan
-from lstm_bridge.converters.recipe import Entry, evaluate
+from lstm_bridge.converters.recipe import Entry, Source, evaluate
 from lstm_bridge.models.json_file import read_object
+from lstm_bridge.models.schema import MARK, WEIGHTS, check_present, names_of, read_config
 
 Pathish = str | PathLike[str]
 
@@ -25,11 +26,13 @@ class Choices(NamedTuple):
         assume: options the file does not hold, e.g. ``{"batch_first": True}`` of a torch state
             dict or ``{"recurrent_activation": "sigmoid"}`` of Keras weights. Default: none.
         ignore: shell patterns of tensor names to leave out. Default: none.
+        prefix: path of the one layer to convert; the rest is left out. Default: None, all.
         config: a Keras architecture JSON for a weights-only file. Default: None.
     """
 
     assume: Mapping[str, Any] = {}
     ignore: tuple[str, ...] = ()
+    prefix: str | None = None
     config: Pathish | None = None
 
 
@@ -53,8 +56,30 @@ def opened(file: Pathish, choices: Choices) -> Iterator[tuple[Checkpoint, Plan]]
         RefusedInput: the container, the config or a layer cannot be taken.
         FileSystemError: the file cannot be read.
     """
-    with open_checkpoint(Path(file)) as checkpoint:
-        yield checkpoint, make_plan(_tensors(checkpoint, choices), choices.ignore)
+    path = Path(file)
+    if (path / MARK).is_file():
+        with open_checkpoint(path / WEIGHTS) as checkpoint:
+            yield checkpoint, _narrowed(_plan_of_folder(path, checkpoint), choices)
+        return
+    with open_checkpoint(path) as checkpoint:
+        plan = make_plan(_tensors(checkpoint, choices), choices.ignore)
+        yield checkpoint, _narrowed(plan, choices)
+
+
+def _narrowed(plan: Plan, choices: Choices) -> Plan:
+    return plan if choices.prefix is None else plan.only(choices.prefix)
+
+
+def _plan_of_folder(folder: Path, checkpoint: Checkpoint) -> Plan:
+    """Plan a converted folder by its own config: nothing has to be found out again."""
+    layers = []
+    for entry in read_config(folder)["layers"]:
+        check_present(folder, entry, checkpoint.tensors)
+        parameters = {p: Source(name) for p, name in names_of(entry).items()}
+        layers.append(FoundLayer(entry["path"], entry["class"], entry["options"], parameters))
+    used = {layer.name_of(p) for layer in layers for p in layer.parameters}
+    passed = {name: name for name in checkpoint.tensors if name not in used}
+    return Plan(tuple(layers), passed, {}, {}, ())
 
 
 def entries(checkpoint: Checkpoint) -> dict[str, Entry]:

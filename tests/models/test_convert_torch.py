@@ -161,7 +161,7 @@ def test_stock_mlx_has_no_projection(tmp_path: Path) -> None:
         lstm_bridge.convert(tmp_path / "m.pt", tmp_path / "out", layout="mlx")
     assert str(caught.value) == (
         "[E720] (root) as stock mlx.nn.LSTM: expected no projection, got proj_size > 0; convert "
-        "without --layout mlx: lstm_bridge's own front-end computes it"
+        "without a target layout: lstm_bridge's own front-end computes it"
     )
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,235 @@
+"""The account of a conversion: every output tensor, where it came from, what happened to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_bridge import __version__
+from lstm_bridge.checkpoints.base import Array, Checkpoint
+from lstm_bridge.checkpoints.dtypes import DTYPES
+from lstm_bridge.converters.layer import FoundLayer
+from lstm_bridge.converters.recipe import (
+    Entry,
+    Recipe,
+    Shape,
+    Source,
+    describe,
+    evaluate,
+    shape_of,
+    sources,
+)
+from lstm_bridge.errors import TensorError
+from lstm_bridge.models.schema import FORMAT, FORMAT_VERSION
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFate:
+    """One tensor of the output: where it came from and what happened to it."""
+
+    sources: tuple[str, ...]
+    how: str
+    shape: Shape
+    dtype: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """The account of a conversion, as the output carries it.
+
+    Args:
+        source: the source's file name, container format, framework, version, size and SHA-256.
+        layout: ``"source"``, or the framework it was written for.
+        layers: path, class, options and rules of each layer.
+        tensors: output tensor → its fate.
+        left_out: what the source holds besides weights → why it is left out.
+        ignored: tensors left out because the caller asked for it.
+    """
+
+    source: dict[str, Any]
+    layout: str
+    layers: tuple[dict[str, Any], ...]
+    tensors: dict[str, TensorFate]
+    left_out: dict[str, str]
+    ignored: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the account as plain data, ready for ``json.dumps``."""
+        head = {"format": FORMAT, "version": FORMAT_VERSION, "lstm_bridge": __version__}
+        return head | asdict(self)
+
+
+class _Job(NamedTuple):
+    """One array to write."""
+
+    recipe: Recipe
+    shape: Shape
+    stored: str  # dtype code in the source
+    written: str  # dtype code in the output
+
+
+class Policy(NamedTuple):
+    """What a caller allows to happen to numbers.
+
+    Args:
+        allow_downcast: write float64 as float32. Default: False, refuse it.
+        allow_nonfinite: take NaN and infinity as they are. Default: False, refuse them.
+    """
+
+    allow_downcast: bool = False
+    allow_nonfinite: bool = False
+
+
+class Accountant:
+    """Makes the output's arrays one at a time, checking and digesting each as it goes out.
+
+    Args:
+        checkpoint: the open source.
+        facts: header facts of its tensors.
+        layers: the layers to write.
+        passed: source tensor → its name in the output, for tensors of no recurrent layer.
+        policy: what may happen to numbers.
+        progress: called as arrays are made; None for silence.
+
+    Raises:
+        TensorError: a tensor's dtype is not taken; nothing has been read yet.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        facts: Mapping[str, Entry],
+        layers: list[FoundLayer],
+        passed: Mapping[str, str],
+        policy: Policy,
+        progress: Progress | None,
+    ) -> None:
+        self._checkpoint, self._policy, self._progress = checkpoint, policy, progress
+        self.layers = layers
+        recipes = {layer.name_of(p): r for layer in layers for p, r in layer.parameters.items()}
+        recipes |= {target: Source(name) for name, target in passed.items()}
+        self._jobs = {name: self._job(facts, recipe) for name, recipe in sorted(recipes.items())}
+        self._digests: dict[str, str] = {}
+        self._done = 0
+        self._total = sum(_nbytes(job) for job in self._jobs.values())
+
+    def _job(self, facts: Mapping[str, Entry], recipe: Recipe) -> _Job:
+        origin = next(sources(recipe))
+        stored = facts[origin].dtype
+        if stored == "F64" and not self._policy.allow_downcast:
+            raise TensorError(
+                self._checkpoint.path,
+                tensor=origin,
+                expected="float32 or narrower, since MLX has float64 on the CPU only",
+                got="float64",
+                fix="pass --allow-downcast to round it to float32",
+            )
+        written = "F32" if stored == "F64" else stored
+        return _Job(recipe, shape_of(recipe, facts), stored, written)
+
+    def entries(self) -> Iterator[tuple[str, tuple[str, Shape, Callable[[], Array]]]]:
+        """Yield each output tensor's name with its dtype, shape and the function that makes it."""
+        for name, job in self._jobs.items():
+            yield name, (job.written, job.shape, partial(self.make, name))
+
+    def make(self, name: str) -> Array:
+        """Return one output array; bfloat16 as its bits.
+
+        Raises:
+            TensorError: it holds NaN or infinity and the policy does not allow them.
+        """
+        job = self._jobs[name]
+        array = evaluate(job.recipe, self._checkpoint.read)
+        if not self._policy.allow_nonfinite:
+            _check_finite(self._checkpoint.path, next(sources(job.recipe)), array, job.stored)
+        array = np.ascontiguousarray(array.astype(DTYPES[job.written].bits, copy=False))
+        self._digests[name] = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
+        self._done += array.nbytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+        return array
+
+    def account(self, layout: str, ignored: tuple[str, ...]) -> Conversion:
+        """Return the account; the digest of an array not yet made is sixty-four zeros."""
+        return Conversion(
+            source=self._source,
+            layout=layout,
+            layers=tuple(_layer_entry(layer) for layer in self.layers),
+            tensors={name: self._fate(name) for name in self._jobs},
+            left_out=dict(self._checkpoint.left_out),
+            ignored=ignored,
+        )
+
+    @cached_property
+    def _source(self) -> dict[str, Any]:
+        return _describe(self._checkpoint)
+
+    def _fate(self, name: str) -> TensorFate:
+        job = self._jobs[name]
+        how = describe(job.recipe) + ("" if job.stored == job.written else ", rounded to float32")
+        return TensorFate(
+            tuple(sources(job.recipe)),
+            how,
+            job.shape,
+            job.written,
+            self._digests.get(name, _NO_DIGEST),
+        )
+
+
+_NO_DIGEST = "0" * 64
+
+
+def _nbytes(job: _Job) -> int:
+    return int(np.prod(job.shape, dtype=np.int64)) * DTYPES[job.written].bits.itemsize
+
+
+def _check_finite(file: Path, name: str, array: Array, code: str) -> None:
+    """Refuse NaN and infinity, naming the first and counting them."""
+    if code == "BF16":
+        bad = (array & 0x7F80) == 0x7F80
+    elif array.dtype.kind == "f":
+        bad = ~np.isfinite(array)
+    else:
+        return
+    if bad.any():
+        first = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
+        raise TensorError(
+            file,
+            tensor=name,
+            expected="finite numbers",
+            got=f"{int(bad.sum())} NaN or infinite, the first at {first}",
+            fix="pass --allow-nonfinite to take them as they are",
+        )
+
+
+def _layer_entry(layer: FoundLayer) -> dict[str, Any]:
+    return {
+        "path": layer.path,
+        "class": layer.kind,
+        "options": dict(layer.options),
+        "parameters": sorted(layer.parameters),
+        "rules": list(layer.rules),
+    }
+
+
+def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    with open(checkpoint.path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "file": checkpoint.path.name,
+        "bytes": checkpoint.path.stat().st_size,
+        "sha256": digest,
+        "format": checkpoint.format,
+        "framework": checkpoint.framework,
+        "framework_version": str(checkpoint.metadata.get("keras_version") or ""),
+    }

@@ -1,0 +1,82 @@
+"""The converted folder: its two files, and ``config.json`` checked before anything relies on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lstm_bridge.converters.plan import DIALECTS
+from lstm_bridge.errors import ConfigError
+from lstm_bridge.models.json_file import read_object
+
+FORMAT, FORMAT_VERSION = "lstm_bridge", 1
+MARK, WEIGHTS = "config.json", "model.safetensors"
+
+_LAYER = {"path": str, "class": str, "options": dict, "parameters": list}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a folder's ``config.json``.
+
+    Raises:
+        ConfigError: it is not one this version can read.
+        FileSystemError: it cannot be read.
+    """
+    config = read_object(folder / MARK)
+    if config.get("format") != FORMAT or config.get("version") != FORMAT_VERSION:
+        raise refuse(
+            folder,
+            None,
+            f"format {FORMAT!r} version {FORMAT_VERSION}",
+            f"{config.get('format')!r} version {config.get('version')!r}",
+        )
+    layers = config.get("layers")
+    if not isinstance(layers, list) or not all(_is_layer(entry) for entry in layers):
+        raise refuse(
+            folder, None, "layers, each with path, class, options and parameters", "something else"
+        )
+    for entry in layers:
+        if not any(entry["class"] in dialect.kinds for dialect in DIALECTS.values()):
+            raise refuse(
+                folder,
+                entry["path"],
+                "a class of this release's front-ends",
+                repr(entry["class"]),
+            )
+    return config
+
+
+def _is_layer(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), kind) for key, kind in _LAYER.items())
+        and all(isinstance(parameter, str) for parameter in entry["parameters"])
+    )
+
+
+def names_of(entry: dict[str, Any]) -> dict[str, str]:
+    """Return a layer entry's parameter → tensor name."""
+    prefix = f"{entry['path']}." if entry["path"] else ""
+    return {parameter: prefix + parameter for parameter in entry["parameters"]}
+
+
+def check_present(folder: Path, entry: dict[str, Any], present: Any) -> None:
+    """Refuse a layer entry whose tensors the weights file lacks.
+
+    Raises:
+        ConfigError: naming the first that is missing.
+    """
+    for name in names_of(entry).values():
+        if name not in present:
+            raise refuse(folder, entry["path"], f"tensor {name!r} in {WEIGHTS}", "none")
+
+
+def refuse(folder: Path, member: str | None, expected: str, got: str) -> ConfigError:
+    """Return the refusal of a converted folder."""
+    return ConfigError(
+        folder / MARK,
+        member=member,
+        expected=expected,
+        got=got,
+        fix="convert the source again with this release",
+    )
