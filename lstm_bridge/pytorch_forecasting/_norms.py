@@ -29,13 +29,18 @@ class BatchNorm1d(nn.BatchNorm):
     def __init__(self, num_features: int) -> None:
         super().__init__(num_features)
         self.num_batches_tracked = mx.array(0, mx.int64)
-        self.unfreeze()
+        self.freeze_statistics()
 
-    def unfreeze(self, *args: Any, **kwargs: Any) -> None:
+    def unfreeze(self, *args: Any, **kwargs: Any) -> BatchNorm1d:
         """Unfreeze weight and bias, never the running statistics and the counter."""
         super().unfreeze(*args, **kwargs)
-        if "num_batches_tracked" in self:
-            self.freeze(keys=["num_batches_tracked"], recurse=False)
+        self.freeze_statistics()
+        return self
+
+    def freeze_statistics(self) -> None:
+        """Take the running statistics and the counter out of the trainable parameters."""
+        names = ("running_mean", "running_var", "num_batches_tracked")
+        self.freeze(keys=[name for name in names if name in self], recurse=False)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalise ``[N, L, C]`` over N and L; while training, update the running statistics.

@@ -122,6 +122,13 @@ class xLSTMTime(StateDictModule):
         output = instance_norm(self.output_linear(output)[None])[0]
         return Output(prediction=output[..., None])
 
+    def unfreeze(self, *args: Any, **kwargs: Any) -> xLSTMTime:
+        """Unfreeze as MLX does, except the batch norm's statistics, which are no weights."""
+        super().unfreeze(*args, **kwargs)
+        # MLX unfreezes a child's parameters without asking the child.
+        self.batch_norm.freeze_statistics()
+        return self
+
     def _series(self, x: Mapping[str, Any]) -> mx.array:
         """Return the batch's continuous encoder features as an array, ``[N, L, D]``."""
         series = as_array(x["encoder_cont"], "xLSTMTime encoder_cont")
