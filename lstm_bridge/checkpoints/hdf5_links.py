@@ -18,6 +18,7 @@ from lstm_bridge.errors import quote
 _MAX_LINKS = 100_000
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64
 _SYMBOLIC = 2
+_NO_FREE_BLOCK = 1
 _KINDS = {_SOFT: "a soft link", _EXTERNAL: "an external link"}
 
 
@@ -100,8 +101,17 @@ class _Table:
     def _heap(self, address: int) -> Cursor:
         head = self._data.cursor(address, 32)
         head.expect(b"HEAP\0\0\0\0", "a local heap")
-        size, _, at = head.number(8), head.number(8), head.number(8)
-        return self._data.cursor(at, size)
+        size, free, at = head.number(8), head.number(8), head.number(8)
+        names = self._data.cursor(at, size)
+        seen: set[int] = set()
+        while free != _NO_FREE_BLOCK:
+            names.at = free
+            following, length = names.number(8), names.number(8)
+            if free in seen or free + length > size or length < 16:
+                raise self._place.container("a heap's free blocks inside it", "others")
+            seen.add(free)
+            free = following
+        return names
 
     def _name(self, offset: int) -> bytes:
         self._names.at = offset

@@ -38,7 +38,7 @@ def write_keras_weights(
     """
     with h5py.File(target, "w", libver="earliest") as file:
         for path, (dtype, shape, make) in entries:
-            array = np.ascontiguousarray(make())
+            array = np.asarray(make(), order="C")
             # Keras keeps bfloat16 as two opaque bytes, and says so beside them.
             stored = array.view("V2") if dtype == "BF16" else array
             dataset = file.create_dataset(path, shape, stored.dtype, data=stored)

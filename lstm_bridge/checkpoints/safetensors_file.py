@@ -93,6 +93,8 @@ def _header(source: Source, place: Place) -> tuple[int, dict[str, Any]]:
 
 
 def _metadata(found: Any, place: Place) -> dict[str, str]:
+    if found is None:  # what MLX itself writes when there is no metadata
+        return {}
     if not isinstance(found, dict) or not all(type(value) is str for value in found.values()):
         raise place.header("__metadata__ of strings", "other values")
     return found
