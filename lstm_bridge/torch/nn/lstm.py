@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from lstm_bridge.core.stack import run_stack
 from lstm_bridge.core.weights import LSTMWeights
-from lstm_bridge.errors import ShapeError, UsageError
+from lstm_bridge.errors import ArgumentTypeError, ShapeError, UsageError
 from lstm_bridge.torch.dtypes import float_dtype
 from lstm_bridge.torch.nn.arguments import (
     DEVICE_NOTE,
@@ -250,6 +250,10 @@ def _permuted(state: Any, order: mx.array | None) -> Any:
 
 def _projection(value: Any, hidden_size: int) -> int:
     owner = f"{_NAME} proj_size"
+    if value == 0:
+        return 0
+    if isinstance(value, bool):
+        raise ArgumentTypeError(owner, expected="an int", got=f"bool {value}")
     size = integer(value, owner)
     if size < 0:
         raise UsageError(owner, expected="a positive integer, or zero for none", got=str(size))
