@@ -17,7 +17,7 @@ Array = NDArray[Any]
 Inputs = tuple[Any, ...]
 Draw = Callable[..., Array]
 
-N, L = 3, 7
+N, L = 4, 7
 """Rows and steps of generated inputs: unequal, so that a swapped axis shows."""
 
 

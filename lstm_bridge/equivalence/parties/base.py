@@ -1,0 +1,53 @@
+"""One side of a comparison: a name, a way to run it, and its options and parameters if known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Gradients = tuple[list[Array], dict[str, Array]]
+"""Gradients of the floating-point input arrays, in order, and of the parameters by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One side of a comparison.
+
+    Args:
+        name: who it is, with its version, e.g. ``"torch 2.13.0"``.
+        call: nested NumPy inputs in, nested NumPy outputs out.
+        kind: class path that an oracle exists for, e.g. ``"torch.nn.LSTM"``; "" if none.
+        options: constructor arguments.
+        params: parameters under the class's own names.
+        gradients: inputs and cotangents of the outputs' arrays in, gradients out; None if it
+            cannot be differentiated.
+        in_float64: the same thing computed in float64, if it offers that.
+        eps: rounding step of its dtype at 1.
+    """
+
+    name: str
+    call: Callable[[Sequence[Any]], Any]
+    kind: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Array] = field(default_factory=dict)
+    gradients: Callable[[Sequence[Any], Sequence[Array]], Gradients] | None = None
+    in_float64: Callable[[Sequence[Any]], Any] | None = None
+    eps: float = 2.0**-23
+
+
+@contextmanager
+def evaluation(module: Any) -> Iterator[None]:
+    """Put a torch or MLX module and all its parts in evaluation mode, and each back after."""
+    # Parents come before their children, so that a child's own mode is what remains.
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.train(training)

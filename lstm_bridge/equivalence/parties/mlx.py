@@ -1,0 +1,89 @@
+"""An MLX module as a party: a front-end of this package, stock mlx.nn.LSTM, or one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import mlx.core as mx
+import mlx.utils
+import numpy as np
+
+from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evaluation
+from lstm_bridge.equivalence.tree import apply, leaves, rebuild
+
+
+def mlx_party(module: Any, kind: str) -> Party:
+    """Return an MLX module as a party; it is run in evaluation mode and left as it was."""
+    params = dict(mlx.utils.tree_flatten(module.parameters()))
+    floats = [p.dtype for p in params.values() if mx.issubdtype(p.dtype, mx.floating)]
+    dtype = floats[0] if floats else mx.float32
+    return Party(
+        f"{type(module).__module__}.{type(module).__qualname__} on mlx {version('mlx')}",
+        _call(module, kind, dtype),
+        kind,
+        {},
+        {name: to_numpy(p) for name, p in params.items()},
+        _gradients(module, kind, dtype),
+        eps=mx.finfo(dtype).eps if dtype != mx.bfloat16 else 2.0**-7,
+    )
+
+
+def _call(module: Any, kind: str, dtype: mx.Dtype) -> Callable[[Sequence[Any]], Any]:
+    def call(inputs: Sequence[Any]) -> Any:
+        arrays = apply(_to_mlx(dtype), tuple(inputs))
+        return apply(to_numpy, _in_evaluation(module, kind, arrays))
+
+    return call
+
+
+def _in_evaluation(module: Any, kind: str, inputs: tuple[Any, ...]) -> Any:
+    with evaluation(module):
+        if not kind.startswith("keras.") or kind.endswith("Cell"):
+            return module(*inputs)
+        names = ("initial_state", "mask")
+        given = {k: v for k, v in zip(names, inputs[1:], strict=False) if v is not None}
+        return module(inputs[0], **given)
+
+
+def _gradients(
+    module: Any, kind: str, dtype: mx.Dtype
+) -> Callable[[Sequence[Any], Sequence[Array]], Gradients]:
+    def gradients(inputs: Sequence[Any], cotangents: Sequence[Array]) -> Gradients:
+        held = [_to_mlx(dtype)(leaf) for leaf in leaves(tuple(inputs))]
+        places = [k for k, a in enumerate(held) if mx.issubdtype(a.dtype, mx.floating)]
+        ends = [mx.array(c) for c in cotangents]
+
+        def loss(params: Any, wanted: list[mx.array]) -> mx.array:
+            module.update(params)
+            arrays = list(held)
+            for k, a in zip(places, wanted, strict=True):
+                arrays[k] = a
+            outs = leaves(_in_evaluation(module, kind, rebuild(tuple(inputs), arrays)))
+            terms = [(o.astype(mx.float32) * c).sum() for o, c in zip(outs, ends, strict=True)]
+            return mx.sum(mx.stack(terms))
+
+        params = module.parameters()
+        try:
+            by_param, by_input = mx.grad(loss, argnums=(0, 1))(params, [held[k] for k in places])
+            mx.eval(by_param, by_input)
+        finally:
+            module.update(params)
+        named = {name: to_numpy(g) for name, g in mlx.utils.tree_flatten(by_param)}
+        return [to_numpy(g) for g in by_input], named
+
+    return gradients
+
+
+def _to_mlx(dtype: mx.Dtype) -> Callable[[Array], mx.array]:
+    def convert(array: Array) -> mx.array:
+        made = mx.array(np.array(array, order="C"))  # MLX takes no negative strides
+        return made.astype(dtype) if mx.issubdtype(made.dtype, mx.floating) else made
+
+    return convert
+
+
+def to_numpy(array: mx.array) -> Array:
+    """Return an MLX array as NumPy; bfloat16, which NumPy has not, as float32."""
+    return np.array(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)

@@ -1,0 +1,208 @@
+"""What a comparison found, for people (table, plot) and for programs (JSON)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lstm_bridge.equivalence.judge import Verdict
+from lstm_bridge.equivalence.ulp import Ulp
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA = 1
+"""Version of ``Report.to_json``'s form."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayResult:
+    """One output or gradient, judged.
+
+    Args:
+        name: e.g. ``"output"``, ``"h_n"``, ``"grad weight_ih_l0"``.
+        verdict: by the three-party rule.
+        ulp: our error in units in the last place.
+        source_ulp: the source's.
+        over_time: our largest error at each time step; empty without a time axis.
+        source_over_time: the source's.
+    """
+
+    name: str
+    verdict: Verdict
+    ulp: Ulp
+    source_ulp: Ulp
+    over_time: tuple[float, ...] = ()
+    source_over_time: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        v = self.verdict
+        return {
+            "name": self.name,
+            "passed": v.passed,
+            "ratio": _number(v.ratio),
+            "max_abs": _number(v.max_abs),
+            "source_error": _number(v.source_error),
+            "floor": _number(v.floor),
+            "worst": list(v.worst),
+            "reason": v.reason,
+            "ulp": _ulp(self.ulp),
+            "source_ulp": _ulp(self.source_ulp),
+            "error_over_time": [_number(e) for e in self.over_time],
+            "source_error_over_time": [_number(e) for e in self.source_over_time],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """One layer, judged over whole trajectories and over single, teacher-forced steps.
+
+    Args:
+        path: dotted place in the model; "" for the whole.
+        kind: class path, or the type's name where no class is known.
+        source: who spoke for the source: a framework and its version, or the float32 oracle.
+        oracle: what the truth was computed with.
+        arrays: outputs and gradients over whole sequences.
+        one_step: outputs of every step alone, from the true state; empty where there is no such
+            test.
+        ill_conditioned: the source's own trajectory leaves the truth, so that one_step decides.
+        weights: "" when the weights are the source's, or what differs.
+        reason: one line of what failed; empty when passed.
+        diagnosis: the known mistake that explains a failure; empty if none does.
+    """
+
+    path: str
+    kind: str
+    source: str
+    oracle: str
+    arrays: tuple[ArrayResult, ...]
+    one_step: tuple[ArrayResult, ...] = ()
+    ill_conditioned: bool = False
+    weights: str = ""
+    reason: str = ""
+    diagnosis: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Nothing failed."""
+        return not self.reason
+
+    @property
+    def deciding(self) -> tuple[ArrayResult, ...]:
+        """The arrays that the verdict rests on."""
+        return self.one_step if self.ill_conditioned else (*self.arrays, *self.one_step)
+
+    @property
+    def worst(self) -> ArrayResult | None:
+        """The deciding array with the largest ratio."""
+        return max(self.deciding, key=lambda a: a.verdict.ratio, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "source": self.source,
+            "oracle": self.oracle,
+            "passed": self.passed,
+            "ill_conditioned": self.ill_conditioned,
+            "weights": self.weights or "equal",
+            "reason": self.reason,
+            "diagnosis": self.diagnosis,
+            "arrays": [a.to_json() for a in self.arrays],
+            "one_step": [a.to_json() for a in self.one_step],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of ``compare`` or ``verify``.
+
+    Args:
+        ported: who was judged.
+        layers: one result per layer.
+    """
+
+    ported: str
+    layers: tuple[LayerResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Every layer passed, and there was at least one."""
+        return bool(self.layers) and all(layer.passed for layer in self.layers)
+
+    @property
+    def source(self) -> str:
+        """Who spoke for the source; several are joined by commas."""
+        return ", ".join(dict.fromkeys(layer.source for layer in self.layers))
+
+    @property
+    def ratio(self) -> float:
+        """Our error over the source's own, at its largest."""
+        return max((a.verdict.ratio for la in self.layers for a in la.deciding), default=0.0)
+
+    @property
+    def max_abs(self) -> float:
+        """Our largest absolute error."""
+        return max((a.verdict.max_abs for la in self.layers for a in la.deciding), default=0.0)
+
+    @property
+    def worst(self) -> tuple[str, str, tuple[int, ...]]:
+        """Layer path, array name and index where the ratio is largest."""
+        found = [(layer, layer.worst) for layer in self.layers]
+        ranked = [(a.verdict.ratio, layer.path, a) for layer, a in found if a is not None]
+        if not ranked:
+            return ("", "", ())
+        _, path, array = max(ranked, key=lambda item: item[0])
+        return path, array.name, array.verdict.worst
+
+    @property
+    def diagnosis(self) -> str:
+        """The first layer's diagnosis that there is."""
+        return next((layer.diagnosis for layer in self.layers if layer.diagnosis), "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data, ready for ``json.dumps``; infinities as strings."""
+        path, name, index = self.worst
+        return {
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "ported": self.ported,
+            "source": self.source,
+            "ratio": _number(self.ratio),
+            "max_abs": _number(self.max_abs),
+            "worst": {"layer": path, "array": name, "index": list(index)},
+            "diagnosis": self.diagnosis,
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+
+    def to_table(self) -> Table:
+        """Return the report as a rich Table, one row per array."""
+        from lstm_bridge.equivalence.table import table
+
+        return table(self)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw error over time, one panel per layer, to a file.
+
+        Args:
+            path: file to write; the extension chooses the format (png, svg, pdf).
+
+        Raises:
+            UsageError: matplotlib is not installed, or it cannot write that format.
+        """
+        from lstm_bridge.equivalence.plot import draw
+
+        draw(self, Path(path))
+
+
+def _number(value: float) -> float | str:
+    """JSON has no infinity and no NaN."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _ulp(ulp: Ulp) -> dict[str, float]:
+    return {"p50": ulp.p50, "p99.9": ulp.p999, "max": ulp.max}

@@ -1,0 +1,153 @@
+"""Stock mlx.nn.LSTM layers put together again as the layer that they were converted from.
+
+Shape letters: N batch, L length, D input, H hidden, K layers · directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_bridge.equivalence.oracle.keras import wrapped
+from lstm_bridge.equivalence.parties.base import Party
+from lstm_bridge.errors import UnsupportedError
+
+Array = NDArray[Any]
+Weights = dict[str, Array]
+
+
+def strands(kind: str, params: Mapping[str, Array]) -> dict[str, Weights]:
+    """Return what each stock layer must hold: strand name → Wx, Wh and, where there is one, bias.
+
+    Args:
+        kind: class path of the source layer.
+        params: its parameters.
+
+    Raises:
+        UnsupportedError: the layer is no LSTM that stock layers can make up.
+    """
+    if kind == "mlx.nn.LSTM":
+        return {"l0": dict(params)}
+    if kind == "torch.nn.LSTM":
+        names = [n.removeprefix("weight_ih_") for n in params if n.startswith("weight_ih_")]
+        return {name: _from_torch(params, f"_{name}") for name in sorted(names)}
+    if kind == "torch.nn.LSTMCell":
+        return {"l0": _from_torch(params, "")}
+    if kind.startswith("keras."):
+        starts = [n.removesuffix("kernel") for n in params if n.endswith(".kernel")]
+        sides = {"forward_layer.": "l0", "backward_layer.": "l0_reverse"}
+        named = {
+            next((v for s, v in sides.items() if start.startswith(s)), f"l{k}"): start
+            for k, start in enumerate(starts)
+        }
+        return {name: _from_keras(params, start) for name, start in named.items()}
+    raise UnsupportedError(
+        kind, expected="an LSTM, which stock mlx.nn.LSTM layers can make up", got="another cell"
+    )
+
+
+def _from_torch(p: Mapping[str, Array], end: str) -> Weights:
+    found = {"Wx": p[f"weight_ih{end}"], "Wh": p[f"weight_hh{end}"]}
+    if f"bias_ih{end}" in p:
+        found["bias"] = p[f"bias_ih{end}"] + p[f"bias_hh{end}"]
+    return found
+
+
+def _from_keras(p: Mapping[str, Array], start: str) -> Weights:
+    found = {"Wx": p[f"{start}kernel"].T, "Wh": p[f"{start}recurrent_kernel"].T}
+    return found | ({"bias": p[f"{start}bias"]} if f"{start}bias" in p else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """Stock layers by strand name, run as the source layer runs.
+
+    Args:
+        kind: class path of the source layer.
+        options: its constructor arguments.
+        parts: strand name → the stock layer as a party.
+    """
+
+    kind: str
+    options: Mapping[str, Any]
+    parts: Mapping[str, Party]
+
+    def party(self) -> Party:
+        """Return the whole as one party."""
+        first = next(iter(self.parts.values()))
+        return Party(f"{len(self.parts)} x {first.name}", self.call, eps=first.eps)
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Take and return what the source layer does."""
+        if self.kind == "mlx.nn.LSTM":
+            return self.parts["l0"].call(inputs)
+        return self._torch(inputs) if self.kind.startswith("torch.") else self._keras(inputs)
+
+    def _torch(self, inputs: Sequence[Any]) -> Any:
+        x, (h0, c0) = inputs
+        if self.kind.endswith("Cell"):
+            _, h, c = self._strand("l0", x[:, None], h0, c0)
+            return h, c
+        batch_first = self.options.get("batch_first", False)
+        x = x if batch_first else x.swapaxes(0, 1)
+        states = list(zip(h0, c0, strict=True))
+        x, last = self._layers(x, states)
+        hs, cs = zip(*last, strict=True)
+        return (x if batch_first else x.swapaxes(0, 1)), (np.stack(hs), np.stack(cs))
+
+    def _layers(self, x: Array, states: list[Any]) -> tuple[Array, list[tuple[Array, Array]]]:
+        last: list[tuple[Array, Array]] = []
+        depth = 0
+        while f"l{depth}" in self.parts:
+            outs = []
+            for name in (f"l{depth}", f"l{depth}_reverse"):
+                if name in self.parts:
+                    y, h, c = self._strand(name, x, *states[len(last)])
+                    outs.append(y)
+                    last.append((h, c))
+            x = np.concatenate(outs, axis=-1)
+            depth += 1
+        return x, last
+
+    def _strand(self, name: str, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
+        """One stock layer over ``x [N, L, D]``, outputs at the input's time positions."""
+        turn = -1 if name.endswith("_reverse") else 1
+        hs, cs = self.parts[name].call((x[:, ::turn], h, c))
+        return hs[:, ::turn], hs[:, -1], cs[:, -1]
+
+    def _keras(self, inputs: Sequence[Any]) -> Any:
+        x, state, *rest = inputs
+        if any(value is not None for value in rest):
+            raise UnsupportedError(
+                "stock mlx.nn.LSTM", expected="inputs without a mask", got="a mask"
+            )
+        options: Mapping[str, Any] = self.options
+        merge = None
+        if self.kind.endswith("Bidirectional"):
+            merge = options.get("merge_mode", "concat")
+            options = wrapped(options["layer"])
+        flat = [leaf for s in state for leaf in (s if isinstance(s, list) else [s])]
+        y, last = self._layers(x, list(zip(flat[::2], flat[1::2], strict=True)))
+        if not options.get("return_sequences", False):
+            y = self._last(y, last)
+        outs = [y] if not self.kind.endswith("Bidirectional") else _merged(y, merge)
+        if options.get("return_state", False):
+            outs += [s for pair in last for s in pair]
+        return tuple(outs) if len(outs) > 1 else outs[0]
+
+    def _last(self, y: Array, last: list[tuple[Array, Array]]) -> Array:
+        if self.kind.endswith("Bidirectional"):
+            return np.concatenate([h for h, _ in last], axis=-1)
+        return y[:, -1]
+
+
+def _merged(y: Array, mode: str | None) -> list[Array]:
+    a, b = np.split(y, 2, axis=-1)
+    if mode is None:
+        return [a, b]
+    merged = {"concat": y, "sum": a + b, "ave": (a + b) / 2, "mul": a * b}
+    return [merged[mode]]

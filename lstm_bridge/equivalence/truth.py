@@ -1,0 +1,135 @@
+"""The third party: what an answer is measured from, and the known mistakes tried against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstm_bridge.equivalence.judge import judge
+from lstm_bridge.equivalence.mistakes import MISTAKES, Case, changes_something
+from lstm_bridge.equivalence.oracle import GRADIENTS, ONE_STEP, ORACLES
+from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
+from lstm_bridge.equivalence.tree import leaves
+from lstm_bridge.errors import UsageError
+
+Inputs = tuple[Any, ...]
+Labelled = dict[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Float64 answers.
+
+    Args:
+        name: how they were computed.
+        outputs: inputs in, nested float64 outputs out.
+        gradients: inputs and cotangents in, gradients by name out (inputs first); None if unknown.
+        one_step: inputs in, inputs of all single teacher-forced steps out; None if unknown.
+        case: inputs in, the case that mistakes are tried on out; None if unknown.
+    """
+
+    name: str
+    outputs: Callable[[Inputs], Any]
+    gradients: Callable[[Inputs, Sequence[Array]], Labelled] | None = None
+    one_step: Callable[[Inputs], Inputs | None] | None = None
+    case: Callable[[Inputs], Case] | None = None
+
+
+def truth_of(source: Party, oracle: Callable[..., Any] | None) -> Truth:
+    """Return the truth about a source.
+
+    Args:
+        source: the party that is right by definition, but for rounding.
+        oracle: the caller's own function of float64 arrays, which goes before all else.
+
+    Raises:
+        UsageError: nothing can compute the source in float64.
+    """
+    if oracle is not None:
+        given = oracle
+        return Truth("the given oracle", lambda inputs: given(*inputs))
+    if source.kind:
+        return _known(source)
+    if source.in_float64 is not None:
+        return Truth(f"{source.name} in float64", source.in_float64)
+    raise UsageError(
+        "compare source",
+        expected=f"a torch module, or one of {', '.join(ORACLES)}",
+        got=source.name,
+        fix="pass oracle=, a function of float64 arrays that computes the truth",
+    )
+
+
+def _known(source: Party) -> Truth:
+    kind, options, params = source.kind, source.options, source.params
+    step = ONE_STEP.get(kind)
+    return Truth(
+        "NumPy float64 oracle",
+        lambda inputs: ORACLES[kind](options, params, *inputs),
+        lambda inputs, ends: _gradients(kind, options, params, inputs, ends),
+        None if step is None else lambda inputs: _float32(step(options, params, inputs)),
+        lambda inputs: Case(kind, options, params, inputs),
+    )
+
+
+def _gradients(kind: str, options: Any, params: Any, inputs: Any, ends: Any) -> Labelled:
+    found: Labelled = GRADIENTS[kind](options, params, inputs, ends)
+    return found
+
+
+def _float32(inputs: Any) -> Any:
+    """Round the true states, so that all parties start from the very same numbers."""
+    from lstm_bridge.equivalence.tree import apply
+
+    return apply(lambda a: a if a.dtype == bool else np.asarray(a, np.float32), inputs)
+
+
+def stand_in(kind: str, options: Any, params: Any, why: str, dtype: Any = np.float32) -> Party:
+    """Return the oracle run in float32, in place of a framework that cannot be run.
+
+    Args:
+        kind: class path.
+        options: constructor arguments.
+        params: parameters.
+        why: why the framework itself is not there, for the report.
+        dtype: what to compute in. Default: float32.
+    """
+
+    def gradients(inputs: Sequence[Any], cotangents: Sequence[Array]) -> Gradients:
+        found: Labelled = GRADIENTS[kind](options, params, inputs, cotangents, dtype=dtype)
+        outer = [found[name] for name in found if name not in params]
+        count = sum(a.dtype != bool for a in leaves(inputs))
+        return outer[:count], {name: found[name] for name in params}
+
+    return Party(
+        f"float32 oracle ({why})",
+        lambda inputs: ORACLES[kind](options, params, *inputs, dtype=dtype),
+        kind,
+        options,
+        params,
+        gradients,
+    )
+
+
+def diagnose(case: Case, ours: Any) -> str:
+    """Return the known mistake that explains our outputs within the policy; "" if none does."""
+    held = leaves(ours)
+    for sentence, variant in _variants(case):
+        if changes_something(case, variant) and _explains(variant, held):
+            return sentence
+    return ""
+
+
+def _variants(case: Case) -> Iterator[tuple[str, Case]]:
+    for variants in MISTAKES.values():
+        yield from variants(case)
+
+
+def _explains(variant: Case, held: list[Array]) -> bool:
+    wrong, rounded = leaves(variant.outputs()), leaves(variant.outputs(np.float32))
+    return len(wrong) == len(held) and all(
+        judge(a, s, o).passed for a, s, o in zip(held, rounded, wrong, strict=True)
+    )
