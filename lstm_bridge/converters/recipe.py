@@ -124,7 +124,7 @@ def applied(operation: str, recipe: Recipe) -> Recipe:
 
 def evaluate(recipe: Recipe, read: Callable[[str], Array]) -> Array:
     """Return the array that ``recipe`` describes, C-contiguous, reading sources with ``read``."""
-    return np.ascontiguousarray(_evaluate(recipe, read))
+    return np.asarray(_evaluate(recipe, read), order="C")
 
 
 def _evaluate(recipe: Recipe, read: Callable[[str], Array]) -> Array:

@@ -152,7 +152,7 @@ class Accountant:
         array = evaluate(job.recipe, self._checkpoint.read)
         if not self._policy.allow_nonfinite:
             _check_finite(self._checkpoint.path, next(sources(job.recipe)), array, job.stored)
-        array = np.ascontiguousarray(array.astype(DTYPES[job.written].bits, copy=False))
+        array = np.asarray(array, DTYPES[job.written].bits, order="C")
         self._digests[name] = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
         self._done += array.nbytes
         if self._progress is not None:

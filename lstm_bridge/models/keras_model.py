@@ -48,6 +48,9 @@ def _serialized(class_name: str, config: dict[str, Any]) -> dict[str, Any]:
 def _typed(options: dict[str, Any], policy: str) -> dict[str, Any]:
     """Give a layer and the layers or cells within it their dtype and Keras's module path."""
     typed: dict[str, Any] = {"dtype": policy, **options}
+    if policy != "float32" and "units" in options:
+        # Keras draws initial values before it loads ours, and cannot draw orthogonal ones here.
+        typed["recurrent_initializer"] = "glorot_uniform"
     for key, value in options.items():
         if isinstance(value, dict) and "class_name" in value:
             typed[key] = _serialized(value["class_name"], _typed(value["config"], policy))
