@@ -11,6 +11,9 @@ from lstm_bridge.errors import UsageError
 class Dropout(nn.Module):
     """Zero each element with probability p while training, and scale the others by 1 / (1 - p).
 
+    As with mlx.nn.Dropout, mx.checkpoint draws another mask when it recomputes: its gradient is
+    then of another sample than its value.
+
     Args:
         p: probability of zeroing, 0 … 1. Default: 0.5.
 
