@@ -138,6 +138,16 @@ def erf(x: mx.array) -> mx.array:
     return y + mx.stop_gradient(better - y)
 
 
+def exponential(x: mx.array) -> mx.array:
+    """``exp(x)``, in float32 to one rounding step, for the same reason and in the same way."""
+    y = mx.exp(x)
+    if x.dtype != mx.float32:
+        return y
+    grown = mx.expm1(mx.minimum(mx.abs(x), 80)) + 1
+    better = mx.where(x > 0, grown, 1 / grown)
+    return y + mx.stop_gradient(mx.where(mx.abs(x) < 80, better - y, mx.zeros_like(y)))
+
+
 def _polynomial(coefficients: tuple[float, ...], x: mx.array) -> mx.array:
     total = mx.zeros_like(x)
     for coefficient in reversed(coefficients):
@@ -228,13 +238,13 @@ def glu(x: mx.array, axis: int = -1) -> mx.array:
 ACTIVATIONS: dict[str, Callable[..., mx.array]] = {
     fn.__name__: fn
     for fn in (
-        celu, elu, gelu, glu, hard_shrink, hard_sigmoid, hard_sigmoid_keras2, hard_silu,
+        celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_sigmoid_keras2, hard_silu,
         hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu, silu,
         soft_shrink, softmax, softplus, softsign, sparse_plus, sparse_sigmoid, sparsemax,
         squareplus, tanh_shrink, threshold,
     )
 } | {
-    "exponential": mx.exp, "hard_swish": hard_silu, "sigmoid": mx.sigmoid, "swish": silu,
+    "hard_swish": hard_silu, "sigmoid": mx.sigmoid, "swish": silu,
     "tanh": mx.tanh,
 }  # fmt: skip
 """Every activation by its Keras name: the only list of them."""

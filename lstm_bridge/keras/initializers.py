@@ -110,8 +110,8 @@ class Identity(Initializer):
         return self.gain * mx.eye(shape[0], shape[1], dtype=to_mlx(dtype))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {"gain": self.gain}
+        """Return the constructor's arguments; a gain of 1 is left out, as Keras leaves out all."""
+        return {} if self.gain == 1 else {"gain": self.gain}
 
 
 class RandomInitializer(Initializer):

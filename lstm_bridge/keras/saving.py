@@ -163,7 +163,7 @@ def deserialize_keras_object(
             raise UsageError(
                 f"config of {quote(config['class_name'])}",
                 expected="the arguments of its constructor",
-                got=str(error),
+                got=f"{', '.join(map(quote, inner or {}))} ({error})",
             ) from error
         build_config = config.get("build_config")
         if build_config and not instance.built:
