@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from lstm_bridge.checkpoints.hdf5_types import Attribute, Datatype, read_shape
 from lstm_bridge.checkpoints.place import Place
 
 MAX_DEPTH = 32
-MAX_OBJECTS = 100_000
+MAX_OBJECTS = 20_000
 _COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = 0, 1, 2, 3
 
 
@@ -52,6 +52,14 @@ class Dataset:
     info: TensorInfo
     swapped: bool
     where: bytes | int | Chunks
+
+
+class _Node(NamedTuple):
+    """An object in the file: a group's links, or a dataset; and its attributes."""
+
+    links: dict[str, int] | None
+    dataset: Dataset | None
+    attributes: dict[str, Attribute]
 
 
 class Hdf5File:
@@ -77,6 +85,7 @@ class Hdf5File:
         self.datasets: dict[str, Dataset] = {}
         self.groups: list[str] = []
         self._attributes: dict[str, dict[str, Attribute]] = {}
+        self._nodes: dict[int, _Node] = {}  # by address: hard links may lead to one often
         self._walk(self._data.root, "", ())
 
     def close(self) -> None:
@@ -127,17 +136,25 @@ class Hdf5File:
             raise place.container("a tree of groups", "a hard-link cycle")
         if len(self.groups) + len(self.datasets) >= MAX_OBJECTS:
             raise place.container(f"at most {MAX_OBJECTS} HDF5 objects", "more")
+        if address not in self._nodes:
+            self._nodes[address] = self._node(address, path, place)
+        links, dataset, self._attributes[path] = self._nodes[address]
+        if dataset is not None:
+            self.datasets[path] = dataset
+        if links is not None:
+            self.groups.append(path)
+            for name, target in links.items():
+                self._walk(target, f"{path}/{name}" if path else name, (*above, address))
+
+    def _node(self, address: int, path: str, place: Place) -> _Node:
         messages = self._data.messages(address)
         links = read_links(self._data, messages, place)
-        self._keep_attributes(messages, path, place)
-        if links is None:
-            self.datasets[path] = self._dataset(messages, path, address)
-            return
-        self.groups.append(path)
-        for name, target in links.items():
-            self._walk(target, f"{path}/{name}" if path else name, (*above, address))
+        attributes = self._read_attributes(messages, place)
+        if links is not None:
+            return _Node(links, None, attributes)
+        return _Node(None, self._dataset(messages, path, address, attributes), attributes)
 
-    def _keep_attributes(self, messages: list[Message], path: str, place: Place) -> None:
+    def _read_attributes(self, messages: list[Message], place: Place) -> dict[str, Attribute]:
         found: dict[str, Attribute] = {}
         for message in messages:
             if message.kind == ATTRIBUTE:
@@ -149,9 +166,11 @@ class Hdf5File:
                 cursor.take(2 if cursor.number(1) & 1 else 0)
                 if cursor.number(8) != UNDEFINED:
                     raise place.container("attributes in the header", "dense attributes", LATEST)
-        self._attributes[path] = found
+        return found
 
-    def _dataset(self, messages: list[Message], path: str, address: int) -> Dataset:
+    def _dataset(
+        self, messages: list[Message], path: str, address: int, attributes: dict[str, Attribute]
+    ) -> Dataset:
         place = self._place.inside(path)
         bodies: dict[int, bytes] = {}
         for message in messages:
@@ -174,15 +193,17 @@ class Hdf5File:
         shape = read_shape(bodies[DATASPACE], place)
         if shape is None:
             raise self._place.tensor(path, "a shape", "a null dataspace")
-        code = self._code(datatype, path)
+        code = self._code(datatype, path, attributes.get("dtype"))
         where = self._where(layout, kind, shape, datatype.size, bodies.get(FILTERS), path)
         return Dataset(TensorInfo(shape, code, f"@{address}"), datatype.swapped, where)
 
-    def _code(self, datatype: Datatype, path: str) -> str:
+    def _code(self, datatype: Datatype, path: str, mark: Attribute | None) -> str:
         if datatype.code is not None:
             return datatype.code
-        if datatype.is_pair_of_bytes and self.text(path, "dtype") == "bfloat16":
-            return "BF16"
+        if datatype.is_pair_of_bytes and mark is not None:
+            marked = mark.texts(self._data)
+            if marked is not None and marked[0] == ["bfloat16"]:
+                return "BF16"
         fix = "store plain numbers"
         raise self._place.tensor(path, f"one of {', '.join(DTYPES)}", datatype.name, fix)
 
