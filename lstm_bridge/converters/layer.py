@@ -41,12 +41,14 @@ class Found:
         layers: the layers that convert.
         refused: path → why a recurrent layer does not convert.
         claimed: tensors that belong to a refused layer, with that layer's path.
+        left_out: source tensors that a layer makes superfluous, with the reason.
         renamed: tensors passed through, source name → name in the output.
     """
 
     layers: list[FoundLayer] = field(default_factory=list)
     refused: dict[str, RefusedInput] = field(default_factory=dict)
     claimed: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
 
 

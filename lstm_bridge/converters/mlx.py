@@ -6,7 +6,7 @@ Shape letters: D input, H hidden.
 from __future__ import annotations
 
 from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Slot, Tensors
-from lstm_bridge.converters.names import clean, grouped
+from lstm_bridge.converters.names import clean, grouped, inverted
 from lstm_bridge.converters.recipe import Source
 
 SLOTS = (
@@ -21,7 +21,7 @@ _NAMES = {slot.parameter for slot in SLOTS}
 def find(tensors: Tensors) -> Found:
     """Find ``mlx.nn.LSTM`` parameters; a lone ``bias`` belongs to some other layer."""
     found = Found(renamed=clean(tensors))
-    for path, members in grouped(found.renamed, _NAMES.__contains__).items():
+    for path, members in grouped(inverted(found.renamed), _NAMES.__contains__).items():
         if "Wx" not in members or "Wh" not in members:
             continue
         entries = {name: tensors.entries[source].shape for name, source in members.items()}

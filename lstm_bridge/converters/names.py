@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from lstm_bridge.converters.layer import Tensors
 
@@ -49,23 +50,31 @@ def _without_first(parts: dict[str, list[str]], wrapper: str) -> dict[str, list[
     return {name: path[1:] for name, path in parts.items()}
 
 
+T = TypeVar("T")
+
+
 def grouped(
-    names: Mapping[str, str], belongs: Callable[[str], bool], depth: int = 1
-) -> dict[str, dict[str, str]]:
-    """Group source tensors by layer.
+    names: Mapping[str, T], belongs: Callable[[str], bool], depth: int = 1
+) -> dict[str, dict[str, T]]:
+    """Group parameters by layer.
 
     Args:
-        names: source name → cleaned name.
+        names: cleaned name → what is known of the parameter.
         belongs: whether the last ``depth`` components, dotted, are a parameter of the layer.
         depth: how many components a parameter's own name has. Default: 1.
 
     Returns:
-        Layer path → parameter name → source name.
+        Layer path → parameter name → what is known of it.
     """
-    groups: dict[str, dict[str, str]] = {}
-    for source, name in names.items():
+    groups: dict[str, dict[str, T]] = {}
+    for name, known in names.items():
         parts = name.split(".")
         parameter = ".".join(parts[-depth:])
         if belongs(parameter):
-            groups.setdefault(".".join(parts[:-depth]), {})[parameter] = source
+            groups.setdefault(".".join(parts[:-depth]), {})[parameter] = known
     return groups
+
+
+def inverted(renamed: Mapping[str, str]) -> dict[str, str]:
+    """Return cleaned name → source name."""
+    return {clean: source for source, clean in renamed.items()}

@@ -29,6 +29,7 @@ class Plan:
         passed: source tensor → its name in the output, for tensors of no recurrent layer.
         refused: layer path → why it does not convert.
         claimed: source tensor → path of the refused layer it belongs to.
+        left_out: source tensor → why a layer makes it superfluous.
         ignored: tensors left out because the caller asked for it.
     """
 
@@ -36,6 +37,7 @@ class Plan:
     passed: Mapping[str, str]
     refused: Mapping[str, RefusedInput]
     claimed: Mapping[str, str]
+    left_out: Mapping[str, str]
     ignored: tuple[str, ...]
 
     def require(self, file: str) -> None:
@@ -68,9 +70,9 @@ class Plan:
         kept = {name for layer in layers for name in _sources(layer)}
         claimed = {name: p for name, p in self.claimed.items() if p == path}
         everything = [n for layer in self.layers for n in _sources(layer)]
-        everything += [*self.passed, *self.claimed, *self.ignored]
+        everything += [*self.passed, *self.claimed, *self.left_out, *self.ignored]
         ignored = tuple(n for n in dict.fromkeys(everything) if n not in kept | claimed.keys())
-        return Plan(layers, {}, refused, claimed, ignored)
+        return Plan(layers, {}, refused, claimed, {}, ignored)
 
 
 def make_plan(tensors: Tensors, ignore: tuple[str, ...] = ()) -> Plan:
@@ -97,9 +99,10 @@ def make_plan(tensors: Tensors, ignore: tuple[str, ...] = ()) -> Plan:
             layers.remove(layer)
             refused[layer.path] = why
             claimed.update(dict.fromkeys(_sources(layer), layer.path))
-    used = {name for layer in layers for name in _sources(layer)} | set(claimed)
+    left_out = {name: why for found in finds for name, why in found.left_out.items()}
+    used = {name for layer in layers for name in _sources(layer)} | {*claimed, *left_out}
     passed = {name: _passed_name(finds, name) for name in entries if name not in used}
-    plan = Plan(tuple(layers), passed, refused, claimed, ignored)
+    plan = Plan(tuple(layers), passed, refused, claimed, left_out, ignored)
     _check_collisions(tensors, plan)
     return plan
 

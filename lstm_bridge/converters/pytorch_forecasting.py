@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Tensors
-from lstm_bridge.converters.names import clean, grouped
+from lstm_bridge.converters.names import clean, grouped, inverted
 from lstm_bridge.converters.recipe import Source
 
 Shapes = dict[str, tuple[int, ...]]
@@ -62,7 +62,7 @@ def find(tensors: Tensors) -> Found:
     found = Found(renamed=clean(tensors))
     for cell in CELLS:
         known = {*cell.weights(1, 1), *cell.norms(1)}
-        for path, members in grouped(found.renamed, known.__contains__, depth=2).items():
+        for path, members in grouped(inverted(found.renamed), known.__contains__, depth=2).items():
             if cell.anchor in members:
                 _add(tensors, found, cell, path, members)
     return found

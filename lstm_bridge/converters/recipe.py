@@ -68,10 +68,25 @@ def _sum(a: Array, b: Array) -> Array:
     for zeros, other in ((a, b), (b, a)):
         if not zeros.any():
             return other
-    if a.dtype != np.uint16:
-        return np.asarray(a + b, dtype=a.dtype)
-    wide = _from_bfloat16(a).astype(np.float64) + _from_bfloat16(b).astype(np.float64)
-    return _to_bfloat16(wide.astype(np.float32))
+    return _narrow(_wide(a) + _wide(b), a)
+
+
+def _weight_norm(g: Array, v: Array) -> Array:
+    """``g v / |v|`` over all axes but the first (over all of them for a scalar g), rounded once."""
+    axes = tuple(range(1, v.ndim)) if g.ndim else None
+    wide_g, wide_v = (_wide(a) for a in (g, v))
+    norm = np.sqrt((wide_v**2).sum(axis=axes, keepdims=g.ndim > 0))
+    return _narrow(wide_g * wide_v / norm, v)
+
+
+def _wide(a: Array) -> Array:
+    return (_from_bfloat16(a) if a.dtype == np.uint16 else a).astype(np.float64)
+
+
+def _narrow(wide: Array, like: Array) -> Array:
+    if like.dtype == np.uint16:
+        return _to_bfloat16(wide.astype(np.float32))
+    return wide.astype(like.dtype)
 
 
 def _from_bfloat16(bits: Array) -> Array:
@@ -108,6 +123,7 @@ OPERATIONS: dict[str, Operation] = {
         lambda b: _sum(*np.split(b, 2)), lambda s: (s[0] // 2,), "cuDNN biases summed", None
     ),
     "sum": Operation(_sum, lambda a, b: a, "two biases summed", None),
+    "weight norm": Operation(_weight_norm, lambda g, v: v, "weight_norm applied", None),
     "zeros like": Operation(np.zeros_like, lambda s: s, "zeros of its shape", None),
 }
 """Every operation a dialect may use, by the name its table spells."""

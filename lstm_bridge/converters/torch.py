@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Slot, Tensors
 from lstm_bridge.converters.names import clean, grouped
-from lstm_bridge.converters.recipe import Source
+from lstm_bridge.converters.recipe import Recipe, Shape, shape_of, sources
+from lstm_bridge.converters.reparametrized import recipes_of
 from lstm_bridge.errors import SemanticError
 
 SLOTS = (
@@ -27,29 +28,49 @@ _ROLE = re.compile(r"(weight_(?:ih|hh|hr)|bias_(?:ih|hh))(.*)", re.DOTALL)
 _STRAND = re.compile(r"_l(0|[1-9][0-9]{0,4})(_reverse)?", re.ASCII)
 _OTHER_CELLS = {3: "a GRU", 1: "a simple RNN"}
 
-Strands = dict[str, dict[str, str]]  # "_l0_reverse" (or "" for a cell) → role → source tensor
+
+class Part(NamedTuple):
+    """One parameter: how it is made, its shape, and the source tensor that messages name."""
+
+    recipe: Recipe
+    shape: Shape
+    source: str
+
+
+Strands = dict[str, dict[str, Part]]  # "_l0_reverse" (or "" for a cell) → role → parameter
 
 
 def find(tensors: Tensors) -> Found:
     """Find ``nn.LSTM`` and ``nn.LSTMCell`` parameters under any prefix."""
-    found = Found(renamed=clean(tensors))
-    for path, members in grouped(found.renamed, lambda name: bool(_ROLE.fullmatch(name))).items():
+    renamed = clean(tensors)
+    recipes, left_out = recipes_of(renamed)
+    parts = {
+        name: Part(recipe, shape_of(recipe, tensors.entries), next(sources(recipe)))
+        for name, recipe in recipes.items()
+    }
+    found = Found(renamed=renamed)
+    for path, members in grouped(parts, lambda name: bool(_ROLE.fullmatch(name))).items():
         try:
             found.layers.append(_layer(tensors, path, members))
         except SemanticError as refusal:
             found.refused[path] = refusal
-            found.claimed.update(dict.fromkeys(members.values(), path))
+            for part in members.values():
+                found.claimed.update(dict.fromkeys(sources(part.recipe), path))
+    layers = {layer.path for layer in found.layers}
+    for source, why in left_out.items():
+        if renamed[source].rpartition(".")[0] in layers:
+            found.left_out[source] = why
     return found
 
 
-def _layer(tensors: Tensors, path: str, members: Mapping[str, str]) -> FoundLayer:
+def _layer(tensors: Tensors, path: str, members: Mapping[str, Part]) -> FoundLayer:
     """Make one layer of the parameters under ``path``, or refuse them."""
     strands = _strands(tensors, path, members)
     first = strands.get("_l0", strands.get("", {}))
     H, P = _sizes(tensors, path, first)
     biased = "bias_ih" in first or "bias_hh" in first
     options: dict[str, Any] = {
-        "input_size": tensors.entries[first["weight_ih"]].shape[-1],
+        "input_size": first["weight_ih"].shape[-1],
         "hidden_size": H,
     }
     if "" in strands:
@@ -67,7 +88,7 @@ def _layer(tensors: Tensors, path: str, members: Mapping[str, str]) -> FoundLaye
         kind, rules = "torch.nn.LSTM", [_unstored(tensors)]
         options |= _check_layers(tensors, path, strands, options["input_size"], H, P, biased)
         options |= {"bias": biased} | _stated(tensors)
-    parameters = {name: Source(source) for name, source in members.items()}
+    parameters = {name: part.recipe for name, part in members.items()}
     return FoundLayer(path, kind, options, parameters, tuple(rules))
 
 
@@ -87,19 +108,19 @@ def _unstored(tensors: Tensors) -> str:
     return f"a state dict does not hold {said}; --assume changes it"
 
 
-def _strands(tensors: Tensors, path: str, members: Mapping[str, str]) -> Strands:
+def _strands(tensors: Tensors, path: str, members: Mapping[str, Part]) -> Strands:
     """Sort the parameters by layer and direction; refuse layer numbers torch never writes."""
     strands: Strands = {}
-    for name, source in members.items():
+    for name, part in members.items():
         role, suffix = _ROLE.fullmatch(name).groups()  # type: ignore[union-attr]
         if suffix and not _STRAND.fullmatch(suffix):
             raise tensors.refuse(
-                source,
+                part.source,
                 "a layer suffix such as _l0 or _l1_reverse",
                 repr(suffix),
                 "rename the tensor to torch's own spelling, or pass --ignore",
             )
-        strands.setdefault(suffix, {})[role] = source
+        strands.setdefault(suffix, {})[role] = part
     for suffix, roles in strands.items():
         for role in ("weight_ih", "weight_hh"):
             if role not in roles:
@@ -109,22 +130,25 @@ def _strands(tensors: Tensors, path: str, members: Mapping[str, str]) -> Strands
     return strands
 
 
-def _sizes(tensors: Tensors, path: str, first: Mapping[str, str]) -> tuple[int, int]:
+def _sizes(tensors: Tensors, path: str, first: Mapping[str, Part]) -> tuple[int, int]:
     """Return H and P, and refuse what is not an LSTM by its row count."""
     if not first:
         raise tensors.refuse(
             path, "a layer l0 that runs forward", "none", "the checkpoint is incomplete"
         )
-    shape = tensors.entries[first["weight_hh"]].shape
+    shape = first["weight_hh"].shape
     if len(shape) != 2 or 0 in shape:
-        raise tensors.refuse(first["weight_hh"], "shape [4H, H]", str(list(shape)), _NO_LSTM)
+        raise tensors.refuse(first["weight_hh"].source, "shape [4H, H]", str(list(shape)), _NO_LSTM)
     rows, P = shape
-    H = tensors.entries[first["weight_hr"]].shape[-1] if "weight_hr" in first else P
+    H = first["weight_hr"].shape[-1] if "weight_hr" in first else P
     if rows != 4 * H:
         other = _OTHER_CELLS.get(rows // H) if rows % H == 0 else None
         looks = f" ({rows // H}H: looks like {other})" if other else ""
         raise tensors.refuse(
-            first["weight_hh"], f"4H = {4 * H} rows for H = {H}", f"{rows} rows{looks}", _NO_LSTM
+            first["weight_hh"].source,
+            f"4H = {4 * H} rows for H = {H}",
+            f"{rows} rows{looks}",
+            _NO_LSTM,
         )
     return H, P
 
@@ -168,7 +192,7 @@ _REVERSE = {1: ("",), 2: ("", "_reverse")}
 
 def _check_strand(
     tensors: Tensors,
-    roles: Mapping[str, str],
+    roles: Mapping[str, Part],
     D: int,
     H: int,
     P: int,
@@ -187,17 +211,16 @@ def _check_strand(
             continue
         expected, got = (f"a {role}", "none") if role in shapes else (f"no {role}", "one")
         raise tensors.refuse(
-            roles["weight_ih"],
+            roles["weight_ih"].source,
             f"{expected} beside it, as in layer 0",
             got,
             "every layer needs the same parts, and a bias both of its halves",
         )
 
 
-def _check_shape(tensors: Tensors, source: str, shape: tuple[int, ...]) -> None:
-    got = tensors.entries[source].shape
-    if got != shape or 0 in got:
-        raise tensors.refuse(source, f"shape {list(shape)}", str(list(got)), _NO_LSTM)
+def _check_shape(tensors: Tensors, part: Part, shape: Shape) -> None:
+    if part.shape != shape or 0 in part.shape:
+        raise tensors.refuse(part.source, f"shape {list(shape)}", str(list(part.shape)), _NO_LSTM)
 
 
 DIALECT = Dialect("torch", ("torch.nn.LSTM", "torch.nn.LSTMCell"), tuple(_DEFAULTS), SLOTS, find)

@@ -15,6 +15,7 @@ from lstm_bridge import __version__
 from lstm_bridge.checkpoints.base import Array, Checkpoint
 from lstm_bridge.checkpoints.dtypes import DTYPES
 from lstm_bridge.converters.layer import FoundLayer
+from lstm_bridge.converters.plan import Plan
 from lstm_bridge.converters.recipe import (
     Entry,
     Recipe,
@@ -97,7 +98,7 @@ class Accountant:
         checkpoint: the open source.
         facts: header facts of its tensors.
         layers: the layers to write.
-        passed: source tensor → its name in the output, for tensors of no recurrent layer.
+        plan: the plan they come from.
         policy: what may happen to numbers.
         progress: called as arrays are made; None for silence.
 
@@ -110,14 +111,14 @@ class Accountant:
         checkpoint: Checkpoint,
         facts: Mapping[str, Entry],
         layers: list[FoundLayer],
-        passed: Mapping[str, str],
+        plan: Plan,
         policy: Policy,
         progress: Progress | None,
     ) -> None:
         self._checkpoint, self._policy, self._progress = checkpoint, policy, progress
-        self.layers = layers
+        self.layers, self._plan = layers, plan
         recipes = {layer.name_of(p): r for layer in layers for p, r in layer.parameters.items()}
-        recipes |= {target: Source(name) for name, target in passed.items()}
+        recipes |= {target: Source(name) for name, target in plan.passed.items()}
         self._jobs = {name: self._job(facts, recipe) for name, recipe in sorted(recipes.items())}
         self._digests: dict[str, str] = {}
         self._done = 0
@@ -159,15 +160,15 @@ class Accountant:
             self._progress(self._done, self._total)
         return array
 
-    def account(self, layout: str, ignored: tuple[str, ...]) -> Conversion:
+    def account(self, layout: str) -> Conversion:
         """Return the account; the digest of an array not yet made is sixty-four zeros."""
         return Conversion(
             source=self._source,
             layout=layout,
             layers=tuple(_layer_entry(layer) for layer in self.layers),
             tensors={name: self._fate(name) for name in self._jobs},
-            left_out=dict(self._checkpoint.left_out),
-            ignored=ignored,
+            left_out={**self._checkpoint.left_out, **self._plan.left_out},
+            ignored=self._plan.ignored,
         )
 
     @cached_property

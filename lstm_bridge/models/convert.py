@@ -77,8 +77,8 @@ def convert(
         check_whole(str(source), written_for, plan)
         facts = entries(checkpoint)
         layers = _translated(plan, written_for, facts)
-        accountant = Accountant(checkpoint, facts, layers, plan.passed, policy, progress)
-        account = partial(accountant.account, written_for, plan.ignored)
+        accountant = Accountant(checkpoint, facts, layers, plan, policy, progress)
+        account = partial(accountant.account, written_for)
         if to:
             with new_file(target, force=force) as path:
                 write_file(path, suffix, accountant, facts, account)

@@ -95,6 +95,7 @@ def inspect(
         facts = entries(checkpoint)
         fates = {name: f"kept as {target}" for name, target in plan.passed.items()}
         fates |= {name: f"refused with {path or '(root)'}" for name, path in plan.claimed.items()}
+        fates |= {name: f"left out: {why}" for name, why in plan.left_out.items()}
         fates |= dict.fromkeys(plan.ignored, "ignored, as asked")
         layers = []
         for layer in plan.layers:

@@ -79,7 +79,7 @@ def _plan_of_folder(folder: Path, checkpoint: Checkpoint) -> Plan:
         layers.append(FoundLayer(entry["path"], entry["class"], entry["options"], parameters))
     used = {layer.name_of(p) for layer in layers for p in layer.parameters}
     passed = {name: name for name in checkpoint.tensors if name not in used}
-    return Plan(tuple(layers), passed, {}, {}, ())
+    return Plan(tuple(layers), passed, {}, {}, {}, ())
 
 
 def entries(checkpoint: Checkpoint) -> dict[str, Entry]:
