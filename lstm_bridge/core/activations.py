@@ -139,7 +139,7 @@ def erf(x: mx.array) -> mx.array:
 
 
 def exponential(x: mx.array) -> mx.array:
-    """``exp(x)``, in float32 to one rounding step, for the same reason and in the same way."""
+    """``exp(x)``, in float32 to two rounding steps, for the same reason and in the same way."""
     y = mx.exp(x)
     if x.dtype != mx.float32:
         return y
@@ -238,8 +238,8 @@ def glu(x: mx.array, axis: int = -1) -> mx.array:
 ACTIVATIONS: dict[str, Callable[..., mx.array]] = {
     fn.__name__: fn
     for fn in (
-        celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_sigmoid_keras2, hard_silu,
-        hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu, silu,
+        celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_sigmoid_keras2,
+        hard_silu, hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu, silu,
         soft_shrink, softmax, softplus, softsign, sparse_plus, sparse_sigmoid, sparsemax,
         squareplus, tanh_shrink, threshold,
     )
