@@ -13,6 +13,7 @@ import mlx.nn as nn
 from lstm_bridge.checkpoints import open_checkpoint
 from lstm_bridge.checkpoints.dtypes import to_mlx
 from lstm_bridge.errors import BridgeError, FileSystemError, UsageError
+from lstm_bridge.models.graph import descend
 from lstm_bridge.models.schema import WEIGHTS, check_present, names_of, read_config, refuse
 from lstm_bridge.models.source import Pathish
 
@@ -64,13 +65,6 @@ class Ported(nn.Module):
             object.__setattr__(self, key, value)
         else:
             super().__setattr__(key, value)
-
-
-def descend(module: nn.Module, path: str) -> nn.Module:
-    """Return the sub-module at a dotted path; the module itself for an empty one."""
-    for part in path.split(".") if path else ():
-        module = module[part]
-    return module
 
 
 def load(folder: Pathish) -> nn.Module:

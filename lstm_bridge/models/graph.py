@@ -1,0 +1,224 @@
+"""A whole model as data: nodes in order of execution, and the module that runs them.
+
+A graph is what a Keras config or a torch.fx trace becomes, and what ``config.json`` holds: names,
+operations and constants, never code. ``{"node": "x"}`` stands for the value of node ``x``; lists,
+tuples (``{"tuple": [...]}``), slices (``{"slice": [a, b, c]}``) and plain constants stand for
+themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.nn as nn
+
+from lstm_bridge.errors import UsageError
+
+Operation = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The value of another node."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of a model.
+
+    Args:
+        name: unique in its graph.
+        op: ``"input"``, ``"output"``, ``"module"`` (call a sub-module), ``"parameter"`` (an array
+            of the module tree) or the name of a function in ``OPERATIONS``.
+        target: path of the sub-module or array, for ``"module"`` and ``"parameter"``.
+        args: positional arguments: constants, Refs and containers of them.
+        kwargs: keyword arguments, likewise.
+    """
+
+    name: str
+    op: str
+    target: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def refs(self) -> Iterator[str]:
+        """Yield the names of the nodes this one reads."""
+        yield from _refs((self.args, dict(self.kwargs)))
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes in order of execution; the last is the output."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input nodes, in the order of the call's arguments."""
+        return tuple(node.name for node in self.nodes if node.op == "input")
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the graph as plain data."""
+        return [
+            {
+                "name": node.name,
+                "op": node.op,
+                "target": node.target,
+                "args": [encode(a) for a in node.args],
+                "kwargs": {k: encode(v) for k, v in node.kwargs.items()},
+            }
+            for node in self.nodes
+        ]
+
+    @classmethod
+    def from_json(cls, nodes: Sequence[Mapping[str, Any]]) -> Graph:
+        """Return the graph that ``to_json`` described.
+
+        Raises:
+            UsageError: a node reads one that does not come before it.
+        """
+        graph = cls(
+            tuple(
+                Node(
+                    str(n["name"]),
+                    str(n["op"]),
+                    str(n.get("target", "")),
+                    tuple(decode(a) for a in n.get("args", ())),
+                    {str(k): decode(v) for k, v in n.get("kwargs", {}).items()},
+                )
+                for n in nodes
+            )
+        )
+        graph.check()
+        return graph
+
+    def check(self) -> None:
+        """Refuse a graph that cannot run from its first node to its last.
+
+        Raises:
+            UsageError: naming the node and what it lacks.
+        """
+        seen: set[str] = set()
+        for node in self.nodes:
+            missing = [name for name in node.refs() if name not in seen]
+            if missing or node.name in seen:
+                raise UsageError(
+                    f"node {node.name!r}",
+                    expected="a name of its own, and nodes before it to read",
+                    got=f"{missing[0]!r}, which comes later or never" if missing else "a repeat",
+                )
+            seen.add(node.name)
+        if not self.nodes or self.nodes[-1].op != "output":
+            raise UsageError("graph", expected="an output as its last node", got="none")
+
+
+def encode(value: Any) -> Any:
+    """Return a node's argument as plain data."""
+    if isinstance(value, Ref):
+        return {"node": value.node}
+    if isinstance(value, tuple):
+        return {"tuple": [encode(v) for v in value]}
+    if isinstance(value, slice):
+        return {"slice": [encode(v) for v in (value.start, value.stop, value.step)]}
+    if value is Ellipsis:
+        return {"ellipsis": True}
+    if isinstance(value, list):
+        return [encode(v) for v in value]
+    if isinstance(value, Mapping):
+        return {"dict": {str(k): encode(v) for k, v in value.items()}}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise UsageError(
+        "graph constant", expected="a number, text, None or a container", got=type(value).__name__
+    )
+
+
+_TAGGED: dict[str, Callable[[Any], Any]] = {
+    "node": lambda v: Ref(str(v)),
+    "tuple": lambda v: tuple(decode(x) for x in v),
+    "slice": lambda v: slice(*(decode(x) for x in v)),
+    "ellipsis": lambda v: Ellipsis,
+    "dict": lambda v: {k: decode(x) for k, x in v.items()},
+}
+
+
+def decode(value: Any) -> Any:
+    """Return the argument that ``encode`` described."""
+    if isinstance(value, list):
+        return [decode(v) for v in value]
+    if isinstance(value, dict):
+        (tag, inner), *more = value.items()
+        if more or tag not in _TAGGED:
+            raise UsageError("graph", expected=f"one of {', '.join(_TAGGED)}", got=repr(tag))
+        return _TAGGED[tag](inner)
+    return value
+
+
+def resolve(value: Any, values: Mapping[str, Any]) -> Any:
+    """Return an argument with every Ref replaced by its value."""
+    if isinstance(value, Ref):
+        return values[value.node]
+    if isinstance(value, tuple | list):
+        return type(value)(resolve(v, values) for v in value)
+    if isinstance(value, slice):
+        return slice(*(resolve(v, values) for v in (value.start, value.stop, value.step)))
+    if isinstance(value, Mapping):
+        return {k: resolve(v, values) for k, v in value.items()}
+    return value
+
+
+def _refs(value: Any) -> Iterator[str]:
+    if isinstance(value, Ref):
+        yield value.node
+    elif isinstance(value, tuple | list):
+        for inner in value:
+            yield from _refs(inner)
+    elif isinstance(value, slice):
+        yield from _refs((value.start, value.stop, value.step))
+    elif isinstance(value, Mapping):
+        yield from _refs(tuple(value.values()))
+
+
+def execute(
+    graph: Graph,
+    root: nn.Module,
+    operations: Mapping[str, Operation],
+    inputs: Mapping[str, Any],
+) -> Any:
+    """Run a graph.
+
+    Args:
+        graph: what to run.
+        root: the module tree that ``"module"`` and ``"parameter"`` nodes point into.
+        operations: function name → function, for all other nodes.
+        inputs: input node → value.
+
+    Returns:
+        The value of the output node's only argument.
+    """
+    values: dict[str, Any] = dict(inputs)
+    for node in graph.nodes:
+        if node.op == "input":
+            continue
+        args = resolve(node.args, values)
+        kwargs = resolve(node.kwargs, values)
+        if node.op == "output":
+            return args[0]
+        if node.op == "module":
+            values[node.name] = descend(root, node.target)(*args, **kwargs)
+        elif node.op == "parameter":
+            values[node.name] = descend(root, node.target)
+        else:
+            values[node.name] = operations[node.op](*args, **kwargs)
+    raise UsageError("graph", expected="an output as its last node", got="none")
+
+
+def descend(module: Any, path: str) -> Any:
+    """Return the sub-module or array at a dotted path; the module itself for an empty one."""
+    for part in path.split(".") if path else ():
+        module = module[int(part)] if isinstance(module, list) else module[part]
+    return module
