@@ -95,6 +95,8 @@ def judge_layer(
     arrays = _judge_outputs(source, ported, truth, inputs, ours)
     ill = any(_left_truth(a.verdict, ported.eps) for a in arrays)
     steps = None if truth.one_step is None else truth.one_step(inputs)
+    if steps is not None and not ported.kind:
+        steps = _as_called(steps, inputs)
     one_step: list[ArrayResult] = []
     if steps is not None:
         one_step = _judge_outputs(source, ported, truth, steps, ported.call(steps), "one step: ")
@@ -117,6 +119,14 @@ def judge_layer(
         reason,
         diagnosis,
     )
+
+
+def _as_called(steps: Inputs, inputs: Inputs) -> Inputs | None:
+    """Single steps for a port of unknown arguments; None where it was not given states."""
+    padded = (*steps, *(None for _ in inputs[len(steps) :]))
+    pairs = zip(padded, inputs, strict=False)
+    fits = len(padded) == len(inputs) and all(b is not None for a, b in pairs if a is not None)
+    return padded if fits else None
 
 
 def _reason(

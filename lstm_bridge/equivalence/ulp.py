@@ -32,7 +32,7 @@ def ulps(values: Any, oracle: Any, eps: float = 2.0**-23) -> Ulp:
     if not a.size:
         return Ulp(0.0, 0.0, 0.0)
     # frexp's mantissa is in [1/2, 1), so that 2^(exponent - 1) is the binade's lower end.
-    step = eps * np.ldexp(1.0, np.maximum(np.frexp(o)[1] - 1, -126))
+    step = eps * np.ldexp(1.0, np.where(o == 0, -126, np.maximum(np.frexp(o)[1] - 1, -126)))
     p50, p999, top = np.quantile(np.abs(a - o) / step, [0.5, 0.999, 1.0])
     return Ulp(float(p50), float(p999), float(top))
 

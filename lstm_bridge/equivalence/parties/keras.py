@@ -56,14 +56,14 @@ def build_keras(kind: str, options: Mapping[str, Any], params: Mapping[str, Arra
 
 
 def _live(value: Any, old_slope: Any) -> Any:
-    """Turn nested configs into live layers, and the older hard_sigmoid into the function."""
+    """Turn nested configs into live float32 layers, the older hard_sigmoid into the function."""
     import keras
 
     if isinstance(value, list | tuple):
         return [_live(item, old_slope) for item in value]
-    if isinstance(value, Mapping) and "class_name" in value and "config" in value:
-        arguments = {k: _live(v, old_slope) for k, v in value["config"].items()}
-        return getattr(keras.layers, value["class_name"])(**arguments)
+    if isinstance(value, Mapping) and hasattr(keras.layers, str(value.get("class_name"))):
+        config = {k: _live(v, old_slope) for k, v in value["config"].items() if k != "dtype"}
+        return getattr(keras.layers, value["class_name"])(**config)
     return old_slope if value == "hard_sigmoid_keras2" else value
 
 
