@@ -77,7 +77,7 @@ def test_gradients_equal_torch(name: str, options: dict[str, Any]) -> None:
     kind = f"pytorch_forecasting.layers.{name}"
     module, params = make(name, options)
     x, *states = apply(np.float64, example_inputs(kind, options, params))
-    inputs = (x[:3], *states)
+    inputs = (x[:3] if name.endswith("Layer") else x, *states)
     # The layer writes into the lists it is given, so torch gets its own.
     held = [torch.tensor(a, requires_grad=True) for a in leaves(inputs)]
     fresh = iter(held)
