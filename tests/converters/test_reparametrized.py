@@ -1,4 +1,4 @@
-"""weight_norm in both spellings and weight-drop, against the live torch that makes the parameters."""
+"""weight_norm in both spellings and weight-drop, against live torch, which makes the parameters."""
 
 from __future__ import annotations
 
