@@ -26,7 +26,8 @@ def as_mlx(layer: FoundLayer, entries: Entries) -> list[FoundLayer]:
     if layer.kind == "mlx.nn.LSTM":
         return [layer]
     name = "stock mlx.nn.LSTM"
-    _check(layer, name, _CLASSIC | {"go_backwards": False})
+    _check(layer, name, _CLASSIC)
+    _check_direction(layer, name)
     parts = strands(layer)
     return [_as_mlx(layer, part, len(parts) == 1, entries) for part in parts]
 
@@ -71,8 +72,7 @@ def as_torch(layer: FoundLayer, entries: Entries) -> list[FoundLayer]:
         return [layer]
     name = "torch.nn.LSTM"
     _check(layer, name, _CLASSIC | {"merge_mode": "concat"})
-    if layer.kind != "keras.layers.Bidirectional":
-        _check(layer, name, {"go_backwards": False})
+    _check_direction(layer, name)
     parts = strands(layer)
     parameters: dict[str, Recipe] = {}
     for part in parts:
@@ -151,6 +151,13 @@ def _check(layer: FoundLayer, target: str, required: Mapping[str, Any]) -> None:
     for key, value in options_of(layer.options):
         if key in required and value != required[key]:
             raise unfit(layer, target, f"{key}={required[key]}", f"{key}={value}")
+
+
+def _check_direction(layer: FoundLayer, target: str) -> None:
+    """Refuse a layer that runs backwards, the backward side of a Bidirectional aside."""
+    forward = {key: value for key, value in layer.options.items() if key != "backward_layer"}
+    if any(key == "go_backwards" and value for key, value in options_of(forward)):
+        raise unfit(layer, target, "go_backwards=False", "go_backwards=True")
 
 
 class Target(NamedTuple):

@@ -266,3 +266,19 @@ def _legacy_h5_warns() -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
         yield
+
+
+@pytest.mark.parametrize("target", [{"layout": "mlx"}, {"to": "torch"}])
+@pytest.mark.parametrize("turned", [False, True])
+def test_only_the_backward_side_may_run_backwards(
+    turned: bool, target: dict[str, str], tmp_path: Path
+) -> None:
+    forward, backward = (layers.LSTM(H, go_backwards=back) for back in (turned, not turned))
+    layer = layers.Bidirectional(forward, backward_layer=backward)
+    save(model_around(layer, "recurrent"), tmp_path / "m.keras")
+    out = tmp_path / ("out.pt" if "to" in target else "out")
+    if turned:  # its forward side runs backwards, which the target has no argument for
+        with pytest.raises(lstm_bridge.BridgeError, match="expected go_backwards=False"):
+            lstm_bridge.convert(tmp_path / "m.keras", out, **target)
+    else:
+        assert len(lstm_bridge.convert(tmp_path / "m.keras", out, **target).tensors) >= 6
