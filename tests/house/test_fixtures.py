@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import lstm_bridge
+
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 MANIFEST: dict[str, Any] = json.loads((FIXTURES / "manifest.json").read_text())
 FILES: dict[str, dict[str, Any]] = MANIFEST["files"]
@@ -107,3 +109,16 @@ def test_the_safetensors_and_weights_fixtures_hold_the_same_numbers() -> None:
     net.load_weights(FIXTURES / "keras_forecaster.weights.h5")
     after = [weight.value for weight in net.weights]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("layout", ["source", "mlx"])
+@pytest.mark.parametrize("name", FILES)
+def test_every_fixture_converts_and_is_equivalent(name: str, layout: Any, tmp_path: Path) -> None:
+    if layout == "mlx" and "proj" in name:
+        with pytest.raises(lstm_bridge.BridgeError, match="no projection"):
+            lstm_bridge.convert(FIXTURES / name, tmp_path / "out", layout=layout)
+        return
+    lstm_bridge.convert(FIXTURES / name, tmp_path / "out", layout=layout)
+    report = lstm_bridge.verify(FIXTURES / name, tmp_path / "out")
+    assert report.passed, report.to_json()
