@@ -239,9 +239,9 @@ ACTIVATIONS: dict[str, Callable[..., mx.array]] = {
     fn.__name__: fn
     for fn in (
         celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_sigmoid_keras2,
-        hard_silu, hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu, silu,
-        soft_shrink, softmax, softplus, softsign, sparse_plus, sparse_sigmoid, sparsemax,
-        squareplus, tanh_shrink, threshold,
+        hard_silu, hard_tanh, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6,
+        selu, silu, soft_shrink, softmax, softplus, softsign, sparse_plus, sparse_sigmoid,
+        sparsemax, squareplus, tanh_shrink, threshold,
     )
 } | {
     "hard_swish": hard_silu, "sigmoid": mx.sigmoid, "swish": silu,

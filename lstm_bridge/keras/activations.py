@@ -41,6 +41,12 @@ def get(identifier: Any) -> Any:
     raise UsageError("activation", expected="a name, config or callable", got=repr(identifier))
 
 
+def name_or_function(identifier: Any) -> Any:
+    """Return what ``get`` returns, as its name if it is one of Keras's: that can be pickled."""
+    found = get(identifier)
+    return next((name for name, known in ACTIVATIONS.items() if known is found), found)
+
+
 def deserialize(config: Any, custom_objects: Any = None) -> Any:
     """Return the activation a config describes."""
     if isinstance(config, str):
@@ -50,9 +56,7 @@ def deserialize(config: Any, custom_objects: Any = None) -> Any:
 
 def serialize(activation: Any) -> Any:
     """Return an activation's config: its name if it is one of Keras's."""
-    for name, known in ACTIVATIONS.items():
-        if known is activation:  # "silu" comes before its other name, "swish"
-            return name
-    if isinstance(activation, types.FunctionType):
-        return serialize_function(activation)
-    return serialize_keras_object(activation)
+    named = name_or_function(activation)  # "silu" comes before its other name, "swish"
+    if isinstance(named, types.FunctionType):
+        return serialize_function(named)
+    return serialize_keras_object(named)

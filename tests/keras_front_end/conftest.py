@@ -27,6 +27,7 @@ class Question:
     states: list[np.ndarray] | None = None
     mask: np.ndarray | None = None
     seed: int = 0
+    training: bool = False
 
     def again(self, k: int) -> Question:
         """The same question with other numbers."""
@@ -36,7 +37,7 @@ class Question:
         states = self.states and [
             distinct(s.shape, seed + 50 + i) for i, s in enumerate(self.states)
         ]
-        return Question(x, states, self.mask, seed)
+        return Question(x, states, self.mask, seed, self.training)
 
     def weight_of(self, k: int, shape: tuple[int, ...]) -> np.ndarray:
         """The k-th output's coefficients in the scalar whose gradient is asked for."""
@@ -177,7 +178,7 @@ def ask_keras(layer: Any, question: Question) -> Arrays:
     leaves = {"x": question.x}
     leaves |= {f"state {k}": s for k, s in enumerate(question.states or [])}
     tensors = {k: torch.from_numpy(v).to(dtype).requires_grad_() for k, v in leaves.items()}
-    call: dict[str, Any] = {}
+    call: dict[str, Any] = {"training": True} if question.training else {}
     if question.states is not None:
         states = [v for k, v in tensors.items() if k != "x"]
         call["initial_state"] = nest(states, state_size(layer))
@@ -204,7 +205,7 @@ def ask_ours(layer: Any, question: Question) -> Arrays:
 
     def loss(parameters: Any, leaves: Any) -> Any:
         layer.update(parameters)
-        call: dict[str, Any] = {}
+        call: dict[str, Any] = {"training": True} if question.training else {}
         if question.states is not None:
             states = [v for k, v in leaves.items() if k != "x"]
             call["initial_state"] = nest(states, state_size(layer))

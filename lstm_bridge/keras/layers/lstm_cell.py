@@ -99,8 +99,8 @@ class LSTMCell(DropoutRNNCell, Layer):
         implementation = kwargs.pop("implementation", 2)
         super().__init__(**kwargs)
         self.units = units
-        self.activation = activations.get(activation)
-        self.recurrent_activation = activations.get(recurrent_activation)
+        self.activation = activation
+        self.recurrent_activation = recurrent_activation
         self.use_bias = use_bias
         self.unit_forget_bias = unit_forget_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -119,6 +119,24 @@ class LSTMCell(DropoutRNNCell, Layer):
         self.dropout_mask_count = 4 if self.implementation == 1 else None
         self.seed = seed
         self._seed_generator = SeedGenerator(seed)
+
+    @property
+    def activation(self) -> Any:
+        """The function of the candidate and of the cell state."""
+        return activations.get(self._activation)
+
+    @activation.setter
+    def activation(self, identifier: Any) -> None:
+        self._activation = activations.name_or_function(identifier)
+
+    @property
+    def recurrent_activation(self) -> Any:
+        """The function of the three gates."""
+        return activations.get(self._recurrent_activation)
+
+    @recurrent_activation.setter
+    def recurrent_activation(self, identifier: Any) -> None:
+        self._recurrent_activation = activations.name_or_function(identifier)
 
     @property
     def state_size(self) -> list[int]:
@@ -242,8 +260,10 @@ class LSTMCell(DropoutRNNCell, Layer):
             h_mask = mx.stack(self.get_recurrent_dropout_mask(h))
         return Dropout(x_mask, h_mask)
 
-    def get_initial_state(self, batch_size: int) -> list[mx.array]:
+    def get_initial_state(self, batch_size: int | None = None) -> list[mx.array]:
         """Return zeros for h and c, ``[batch_size, H]`` each."""
+        if batch_size is None:
+            raise UsageError(f"{self.name} batch_size", expected="an integer", got="None")
         shape, dtype = (batch_size, self.units), to_mlx(self.compute_dtype)
         return [mx.zeros(shape, dtype), mx.zeros(shape, dtype)]
 

@@ -67,8 +67,10 @@ class StackedRNNCells(Layer):
         """Width of the last cell's output."""
         return width_of(self.cells[-1])
 
-    def get_initial_state(self, batch_size: int) -> list[Any]:
+    def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """Return every cell's initial states."""
+        if batch_size is None:
+            raise UsageError(f"{self.name} batch_size", expected="an integer", got="None")
         return [self._initial(cell, batch_size) for cell in self.cells]
 
     def _initial(self, cell: Any, batch_size: int) -> Any:
