@@ -1,0 +1,81 @@
+r"""THE EQUATIONS of one GRU step (Cho et al. 2014), in both forms of its reset gate.
+
+Shape letters: N batch, D input, H hidden.
+
+.. math::
+    z^r_t, z^z_t, z^n_t &= W_x x_t + b          && [N, 3H], \text{ gates in order } r, z, n \\
+    r_t, z_t &= \sigma(z^r_t + W^r_h h_{t-1} + b^r_h),\ \sigma(z^z_t + W^z_h h_{t-1} + b^z_h) \\
+    n_t &= \phi(z^n_t + r_t \odot (W^n_h h_{t-1} + b^n_h)) && \text{reset after (torch, cuDNN)} \\
+    n_t &= \phi(z^n_t + W^n_h (r_t \odot h_{t-1}) + b^n_h) && \text{reset before (Cho)} \\
+    h_t &= z_t \odot h_{t-1} + (1 - z_t) \odot n_t         && [N, H]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from lstm_bridge.core.activations import Activation
+
+
+@dataclass(frozen=True, slots=True)
+class GRUWeights:
+    """One layer's, one direction's weights; rows in the order r (reset), z (update), n (new).
+
+    Args:
+        Wx: input weights, ``[3H, D]``.
+        Wh: recurrent weights, ``[3H, H]``.
+        bias: added to the input's part, ``[3H]``, or None.
+        bias_h: added to the state's part, ``[3H]``, or None.
+        reset_after: multiply by r after the matrix product, not before. Default: True.
+    """
+
+    Wx: mx.array
+    Wh: mx.array
+    bias: mx.array | None = None
+    bias_h: mx.array | None = None
+    reset_after: bool = True
+
+    def input_part(self, x: mx.array) -> mx.array:
+        """Return ``x Wx^T + bias`` for any leading axes: ``[..., D] -> [..., 3H]``."""
+        return x @ self.Wx.T if self.bias is None else mx.addmm(self.bias, x, self.Wx.T)
+
+
+def step(
+    zx: mx.array,
+    h: mx.array,
+    weights: GRUWeights,
+    activation: Activation = mx.tanh,
+    recurrent_activation: Activation = mx.sigmoid,
+    h_mask: mx.array | None = None,
+) -> mx.array:
+    """Advance one time step: ``h_{t-1} -> h_t``.
+
+    Args:
+        zx: the input's part of the gates, ``[N, 3H]``.
+        h: previous hidden state, ``[N, H]``.
+        weights: canonical weights.
+        activation: phi in the equations. Default: tanh.
+        recurrent_activation: sigma in the equations. Default: sigmoid.
+        h_mask: scaled recurrent-dropout masks of the state as each of the three gates reads it,
+            ``[3, N, H]``; the carried state itself drops nothing. Default: None.
+
+    Returns:
+        ``h_t [N, H]``.
+    """
+    Wr, Wz, Wn = mx.split(weights.Wh, 3, axis=0)
+    br, bz, bn = (None,) * 3 if weights.bias_h is None else mx.split(weights.bias_h, 3)
+    hr, hz, hn = (h, h, h) if h_mask is None else (h * h_mask[0], h * h_mask[1], h * h_mask[2])
+    xr, xz, xn = mx.split(zx, 3, axis=-1)
+    r = recurrent_activation(xr + _affine(hr, Wr, br))
+    z = recurrent_activation(xz + _affine(hz, Wz, bz))
+    if weights.reset_after:
+        n = activation(xn + r * _affine(hn, Wn, bn))
+    else:
+        n = activation(xn + _affine(r * hn, Wn, bn))
+    return z * h + (1 - z) * n
+
+
+def _affine(h: mx.array, W: mx.array, b: mx.array | None) -> mx.array:
+    return h @ W.T if b is None else h @ W.T + b

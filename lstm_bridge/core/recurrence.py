@@ -1,0 +1,111 @@
+"""Any cell with a single state over time, and layers × directions of it.
+
+Shape letters: N batch, L length, H hidden. Time-major, so that one step is a contiguous slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+
+Step = Callable[[mx.array, mx.array], mx.array]
+"""``(the input's part at t, h_{t-1}) -> h_t``."""
+
+
+class Direction(NamedTuple):
+    """One direction of one layer.
+
+    Args:
+        input_part: the input of all steps in, its part of the gates out.
+        step: the cell.
+        H: width of the state.
+    """
+
+    input_part: Callable[[mx.array], mx.array]
+    step: Step
+    H: int
+
+
+def run(
+    step: Step,
+    zx: mx.array,
+    h: mx.array,
+    *,
+    reverse: bool = False,
+    mask: mx.array | None = None,
+    zero_masked: bool = False,
+) -> tuple[mx.array, mx.array]:
+    """Run one cell over a batch of sequences.
+
+    Args:
+        step: the cell.
+        zx: the input's part of the gates at every step, ``[L, N, ·]``.
+        h: state before the first step, ``[N, H]``.
+        reverse: start at the last step. Outputs keep the input's time positions. Default: False.
+        mask: boolean, ``[L, N]``; where False the step carries h unchanged. Default: None.
+        zero_masked: masked outputs are zero instead of repeating the output before. Default: False.
+
+    Returns:
+        Outputs ``[L, N, H]`` and the last state ``[N, H]``.
+    """
+    L = len(zx)
+    y = mx.zeros_like(h)
+    ys: list[mx.array] = [y] * L
+    for t in reversed(range(L)) if reverse else range(L):
+        h_next = step(zx[t], h)
+        if mask is None:
+            h = y = h_next
+        else:
+            keep = mask[t][:, None]
+            y = mx.where(keep, h_next, mx.zeros_like(y) if zero_masked else y)
+            h = mx.where(keep, h_next, h)
+        ys[t] = y
+    return (mx.stack(ys) if ys else mx.zeros((0, *h.shape), h.dtype)), h
+
+
+def run_layers(
+    layers: Sequence[Sequence[Direction]],
+    x: mx.array,
+    h0: mx.array | None = None,
+    *,
+    mask: mx.array | None = None,
+    dropout: float = 0.0,
+) -> tuple[mx.array, mx.array]:
+    """Run stacked layers; each reads the concatenated directions of the one before.
+
+    Args:
+        layers: per layer, its forward and, if any, its backward direction.
+        x: inputs, ``[L, N, D]``, L ≥ 1.
+        h0: initial states, ``[layers·directions, N, H]``, layer by layer. Default: zeros.
+        mask: boolean, ``[L, N]``; False steps are skipped by both directions and their outputs are
+            zero. Default: None.
+        dropout: probability of zeroing an output of every layer but the last. Default: 0.
+
+    Returns:
+        Outputs ``[L, N, directions·H]`` and last states ``[layers·directions, N, H]``.
+    """
+    hs: list[mx.array] = []
+    for depth, directions in enumerate(layers):
+        if depth and dropout > 0:
+            x = nn.Dropout(dropout)(x) if dropout < 1 else mx.zeros_like(x)
+        outputs = []
+        for direction, backward in zip(directions, (False, True), strict=False):
+            zx = direction.input_part(x)
+            start = zeros_on(zx[0], direction.H)
+            start = start if h0 is None else h0[len(hs)] + start
+            y, h = run(direction.step, zx, start, reverse=backward, mask=mask, zero_masked=True)
+            outputs.append(y)
+            hs.append(h)
+        x = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=-1)
+    return x, mx.stack(hs)
+
+
+def zeros_on(zx: mx.array, H: int) -> mx.array:
+    """Return zeros ``[N, H]`` that hang on the first step's input part.
+
+    MLX 0.32's addmm fails under vmap unless all its operands are mapped.
+    """
+    return mx.where(mx.array(False), mx.stop_gradient(zx[..., :H]), 0)
