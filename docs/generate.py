@@ -21,6 +21,7 @@ import mlx.nn
 from lstm_bridge import checkpoints
 from lstm_bridge import errors as tree
 from lstm_bridge.converters.plan import DIALECTS
+from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.core import lstm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,6 +96,15 @@ def formats() -> str:
     return table(["format", "usual names"], rows)
 
 
+def targets() -> str:
+    """Return the frameworks that files are written for, and the endings of those files."""
+    rows = (
+        [code(f"--to {name}"), ", ".join(code(suffix) for suffix in target.suffixes)]
+        for name, target in TARGETS.items()
+    )
+    return table(["option", "endings"], rows)
+
+
 def front_end_classes() -> dict[str, type]:
     """Return the public layer classes of every front-end, by the shortest path to import them."""
     packages = next(c["source_modules"] for c in CONTRACTS if "Front-ends" in c["name"])
@@ -156,6 +166,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         dialects,
         dialect_classes,
         formats,
+        targets,
         arguments,
         front_ends,
     )
