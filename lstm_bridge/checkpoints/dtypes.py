@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from lstm_bridge.checkpoints.base import Array
+from lstm_bridge.errors import UsageError
 
 
 class Dtype(NamedTuple):
@@ -44,3 +45,16 @@ def to_mlx(array: Array, code: str) -> mx.array:
         return mx.array(array).view(mx.bfloat16)
     with mx.stream(mx.cpu):
         return mx.array(array, dtype=DTYPES[code].mlx)
+
+
+def from_mlx(array: mx.array) -> tuple[Array, str]:
+    """Return an mx.array as NumPy holds it, bfloat16 as its bits, and its code.
+
+    Raises:
+        UsageError: no checkpoint holds its dtype (complex64).
+    """
+    for code, dtype in DTYPES.items():
+        if array.dtype == dtype.mlx:
+            plain = array.view(mx.uint16) if code == "BF16" else array
+            return np.asarray(plain, dtype.bits, order="C"), code
+    raise UsageError("array", expected=f"one of {', '.join(DTYPES)}", got=str(array.dtype))

@@ -79,7 +79,7 @@ class _Walk:
                 self.tree.left_out[name] = "Lightning's training state, not weights"
             else:
                 before = len(self.tree.tensors)
-                self.enter(name, node, ())
+                self.enter(name, node, (id(root),))
                 if not isinstance(node, _LEAVES) and len(self.tree.tensors) > before:
                     self.tree.sections.append(name)
 
