@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 import mlx.core as mx
 
 from lstm_bridge.errors import UsageError
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
@@ -186,7 +185,7 @@ class Bidirectional(Layer):
     def _outputs(self, layer: Any, sequences: mx.array, start: Any, kwargs: Any) -> list[Any]:
         found = layer(sequences, initial_state=start, **kwargs)
         outputs = list(found) if self.return_state else [found]
-        outputs[0] = outputs[0].astype(to_mlx(self.compute_dtype))
+        outputs[0] = outputs[0].astype(self.compute_type)
         return outputs
 
     def _merge(self, y: mx.array, y_back: mx.array) -> tuple[mx.array, ...]:

@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.keras import constraints, initializers, regularizers
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.lstm_cell import RANDOM_STREAM
@@ -167,7 +166,7 @@ class Embedding(Layer):
         if self.lora_enabled and self.lora_rank and self.lora_alpha is not None:
             scale = self.lora_alpha / self.lora_rank
             matrix = matrix + scale * (self.lora_embeddings_a @ self.lora_embeddings_b)
-        return matrix.astype(to_mlx(self.compute_dtype))
+        return matrix.astype(self.compute_type)
 
     def call(self, inputs: mx.array) -> mx.array:
         """Look rows up.

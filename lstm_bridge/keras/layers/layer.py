@@ -17,7 +17,6 @@ import mlx.core as mx
 from lstm_bridge.core.arrays import as_array
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError, quote
 from lstm_bridge.keras import regularizers
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.state import StateHolder
@@ -131,7 +130,7 @@ class Layer(StateHolder):
         """Array-likes to mx.array, floating ones cast to the compute dtype; masks stay attached."""
         if not (isinstance(x, mx.array) or hasattr(x, "__array__") or hasattr(x, "__dlpack__")):
             return x
-        dtype = to_mlx(self.compute_dtype)
+        dtype = self.compute_type
         wide = dtype == mx.float64 and str(getattr(x, "dtype", "")).endswith("float64")
         y = as_array(x, f"{self.name} input", dtype if wide else None)
         if self.autocast and mx.issubdtype(y.dtype, mx.floating) and y.dtype != dtype:

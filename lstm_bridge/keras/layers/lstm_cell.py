@@ -15,7 +15,6 @@ from lstm_bridge.core.sequence import Dropout, run
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras import activations, constraints, initializers, regularizers
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.dropout_rnn_cell import DropoutRNNCell
 from lstm_bridge.keras.layers.layer import Layer
@@ -177,7 +176,7 @@ class LSTMCell(DropoutRNNCell, Layer):
 
     def canonical_weights(self) -> LSTMWeights:
         """Return the weights in the core's layout and the compute dtype."""
-        dtype = to_mlx(self.compute_dtype)
+        dtype = self.compute_type
         kernel, recurrent = self.kernel.astype(dtype), self.recurrent_kernel.astype(dtype)
         bias = None if self.bias is None else self.bias.astype(dtype)
         return LSTMWeights(Wx=kernel.T, Wh=recurrent.T, bias=bias)
@@ -264,7 +263,7 @@ class LSTMCell(DropoutRNNCell, Layer):
         """Return zeros for h and c, ``[batch_size, H]`` each."""
         if batch_size is None:
             raise UsageError(f"{self.name} batch_size", expected="an integer", got="None")
-        shape, dtype = (batch_size, self.units), to_mlx(self.compute_dtype)
+        shape, dtype = (batch_size, self.units), self.compute_type
         return [mx.zeros(shape, dtype), mx.zeros(shape, dtype)]
 
     def compute_output_shape(self, input_shape: Shape, states_shape: Shape = None) -> Any:

@@ -13,7 +13,6 @@ from mlx.utils import tree_map
 
 from lstm_bridge.core.arrays import as_array
 from lstm_bridge.errors import ShapeError, UsageError
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.dropout_rnn_cell import DropoutRNNCell
@@ -34,6 +33,8 @@ _FLAGS = (
 RNN_NOTES: dict[str, str] = {
     "unroll": "no effect here, because it changes how Keras builds a graph and no number",
     "stateful": "same; inside mx.compile capture the layer's state as inputs and outputs",
+    "call.training": "same: dropout follows this argument alone, not MLX's train() and eval()",
+    "call.mask": "same; without it the mask that Masking or Embedding attached to the inputs holds",
 }
 
 
@@ -154,11 +155,12 @@ class RNN(Layer):
         if hasattr(self.cell, "get_initial_state"):
             states = self.cell.get_initial_state(batch_size=batch_size)
             return list(states) if isinstance(states, (list, tuple)) else [states]
-        dtype = to_mlx(self._cell_dtype())
+        dtype = self._cell_type()
         return [mx.zeros((batch_size, size), dtype) for size in self.state_size]
 
-    def _cell_dtype(self) -> str:
-        return str(getattr(self.cell, "compute_dtype", self.compute_dtype))
+    def _cell_type(self) -> mx.Dtype:
+        found: mx.Dtype = (self.cell if isinstance(self.cell, Layer) else self).compute_type
+        return found
 
     def _keep(self, states: Any) -> None:
         self._states = tree_map(mx.stop_gradient, states)
@@ -189,7 +191,7 @@ class RNN(Layer):
                 expected=f"{len(self.state_size)} states",
                 got=str(len(initial_state)),
             )
-        dtype = to_mlx(self._cell_dtype())
+        dtype = self._cell_type()
         return tree_map(lambda s: as_array(s, "initial_state", dtype), list(initial_state))  # type: ignore[no-any-return]
 
     # --- running ----------------------------------------------------------------------------
@@ -228,7 +230,7 @@ class RNN(Layer):
             y, states = self.inner_loop(x, states, time_mask, training=training)
         finally:
             reset_dropout_masks(self.cell)
-        dtype = to_mlx(self.compute_dtype)
+        dtype = self.compute_type
         y = y[::-1] if self.go_backwards else y  # the order in which they were made
         output = mx.swapaxes(y, 0, 1) if self.return_sequences else y[-1]
         output = output.astype(dtype)

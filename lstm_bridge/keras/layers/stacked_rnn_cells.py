@@ -8,7 +8,6 @@ from typing import Any, Self
 import mlx.core as mx
 
 from lstm_bridge.errors import UsageError
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.saving import (
@@ -76,7 +75,7 @@ class StackedRNNCells(Layer):
     def _initial(self, cell: Any, batch_size: int) -> Any:
         if hasattr(cell, "get_initial_state"):
             return cell.get_initial_state(batch_size=batch_size)
-        dtype, size = to_mlx(self.compute_dtype), cell.state_size
+        dtype, size = self.compute_type, cell.state_size
         if isinstance(size, int):
             return mx.zeros((batch_size, size), dtype)
         return [mx.zeros((batch_size, width), dtype) for width in size]

@@ -16,6 +16,8 @@ from lstm_bridge.keras import constraints, dtype_policies, initializers, regular
 from lstm_bridge.keras.dtype_policies import DTypePolicy, name_of, to_mlx
 from lstm_bridge.keras.variables import Variable, WeightRule
 
+_FLOATS = (mx.float32, mx.bfloat16, mx.float16, mx.float64)
+
 
 def flat(value: Any) -> list[Any]:
     """Return what a nest of lists, tuples and plain dictionaries holds; a module is one item."""
@@ -66,13 +68,23 @@ class StateHolder(nn.Module):
 
     def _held_dtype(self) -> mx.Dtype | None:
         """The dtype of the first floating weight, which Module.set_dtype may have changed."""
+        inner: mx.Dtype | None = None
         for key, value in self.items():
-            own = isinstance(value, mx.array) and not key.startswith("_")
-            if own and mx.issubdtype(value.dtype, mx.floating):
-                found: mx.Dtype = value.dtype
-                return found
-        inner = (layer._held_dtype() for layer in self._sublayers())
-        return next((dtype for dtype in inner if dtype is not None), None)
+            if isinstance(value, mx.array):
+                if value.dtype in _FLOATS and not key.startswith("_"):
+                    return value.dtype
+            elif inner is None:
+                held = (one._held_dtype() for one in flat(value) if isinstance(one, StateHolder))
+                inner = next((dtype for dtype in held if dtype is not None), None)
+        return inner
+
+    @property
+    def compute_type(self) -> mx.Dtype:
+        """The dtype of inputs, computation and outputs; ``compute_dtype`` is its name."""
+        held, policy = self._held_dtype(), self._dtype_policy
+        if held is None or (policy.mixed and held == mx.float32):
+            return to_mlx(policy.compute_dtype)
+        return held
 
     @property
     def dtype_policy(self) -> DTypePolicy:
