@@ -17,8 +17,10 @@ _PUBLIC = {
     "BridgeError": "lstm_bridge.errors",
     "compare": "lstm_bridge.equivalence.compare",
     "convert": "lstm_bridge.models.convert",
+    "convert_tree": "lstm_bridge.models.convert_tree",
     "inspect": "lstm_bridge.models.inspect",
     "load": "lstm_bridge.models.folder",
+    "save": "lstm_bridge.models.folder",
     "verify": "lstm_bridge.equivalence.verify",
 }
 

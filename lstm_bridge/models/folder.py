@@ -1,81 +1,50 @@
-"""A converted folder as a running module: the tree mirrors the source's names."""
+"""The converted folder as a running module, and a running model as a folder."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
-from lstm_bridge.checkpoints import open_checkpoint
-from lstm_bridge.checkpoints.dtypes import to_mlx
+from lstm_bridge import __version__
+from lstm_bridge.checkpoints.dtypes import from_mlx
+from lstm_bridge.checkpoints.safetensors_writer import write_safetensors
+from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.errors import BridgeError, FileSystemError, UsageError
-from lstm_bridge.models.graph import descend
-from lstm_bridge.models.schema import WEIGHTS, check_present, names_of, read_config, refuse
+from lstm_bridge.models.atomic import new_folder
+from lstm_bridge.models.classes import make
+from lstm_bridge.models.schema import (
+    FORMAT,
+    FORMAT_VERSION,
+    MARK,
+    WEIGHTS,
+    check_present,
+    names_of,
+    read_config,
+    refuse,
+)
 from lstm_bridge.models.source import Pathish
+from lstm_bridge.models.tree import Ported, hang, read_arrays, take_over
+from lstm_bridge.models.whole import MODELS, Model
+
+__all__ = ["Ported", "load", "new_layer", "save"]
 
 
-class Ported(nn.Module):
-    """A converted checkpoint: recurrent layers and all other tensors under the source's names.
-
-    ``model.encoder.lstm`` is a front-end layer that runs; ``model.fc.weight`` is an array to use.
-    Calling the whole calls its one recurrent layer; with several, call them by name.
-
-    Args:
-        layers: path → runnable layer.
-    """
-
-    def __init__(self, layers: Mapping[str, nn.Module] | None = None) -> None:
-        super().__init__()
-        self._paths = tuple(layers or ())
-
-    @property
-    def layers(self) -> dict[str, nn.Module]:
-        """The recurrent layers by path."""
-        return {path: descend(self, path) for path in self._paths}
-
-    def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """Call the only recurrent layer.
-
-        Raises:
-            UsageError: there are several.
-        """
-        if len(self._paths) != 1:
-            raise UsageError(
-                "model(...)",
-                expected="a model with one recurrent layer",
-                got=f"layers {', '.join(self._paths) or 'none'}",
-                fix="call model.layers[path](...), or model.<path>(...)",
-            )
-        layer: Any = descend(self, self._paths[0])
-        return layer(*inputs, **options)
-
-    @staticmethod
-    def valid_parameter_filter(module: nn.Module, key: str, value: Any) -> bool:
-        """Count a source's own ``_names`` as parameters, but not the private ones of layers."""
-        return isinstance(value, dict | list | mx.array) and (
-            isinstance(module, Ported) or not key.startswith("_")
-        )
-
-    def __setattr__(self, key: str, value: Any) -> None:
-        if key == "_paths":
-            object.__setattr__(self, key, value)
-        else:
-            super().__setattr__(key, value)
-
-
-def load(folder: Pathish) -> nn.Module:
+def load(folder: Pathish) -> Any:
     """Load a converted folder; neither torch nor Keras is needed.
 
     Args:
-        folder: what ``lstm_bridge.convert`` wrote.
+        folder: what ``lstm_bridge.convert`` or ``lstm_bridge.save`` wrote.
 
     Returns:
-        The layer itself when the source was one layer's state dict; otherwise a ``Ported`` tree
-        whose sub-modules and parameters carry the source's names.
+        A ``Model`` that runs as a whole when the folder describes one; the layer itself when the
+        source was one layer's state dict; otherwise a ``Ported`` tree whose sub-modules and
+        parameters carry the source's names.
 
     Raises:
         ConfigError: ``config.json`` is damaged, of another version, or contradicts the weights.
@@ -88,17 +57,28 @@ def load(folder: Pathish) -> nn.Module:
             str(folder), expected="a folder that convert wrote", got="none", fix="check the path"
         )
     config = read_config(folder)
-    with open_checkpoint(folder / WEIGHTS) as checkpoint:
-        arrays = {
-            name: to_mlx(checkpoint.read(name), info.dtype)
-            for name, info in checkpoint.tensors.items()
-        }
+    arrays = read_arrays(folder)
+    if "graph" in config:
+        return _whole(folder, config, arrays)
     layers = {}
     for entry in config["layers"]:
         layers[entry["path"]] = _build(folder, entry, arrays)
     if "" in layers and not arrays:
         return layers[""]
-    return _tree(folder, layers, arrays)
+    root = Ported(layers)
+    try:
+        hang(root, [*layers.items(), *arrays.items()])
+    except UsageError as error:
+        raise refuse(folder, error.subject, error.expected, error.got) from error
+    return root
+
+
+def _whole(folder: Path, config: Mapping[str, Any], arrays: dict[str, mx.array]) -> Model:
+    try:
+        return MODELS[config["model"]].from_description(config, arrays)
+    except (BridgeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        expected = "a description and weights that make a model"
+        raise refuse(folder, "modules", expected, str(error)) from error
 
 
 def _build(folder: Path, entry: dict[str, Any], arrays: dict[str, mx.array]) -> nn.Module:
@@ -107,7 +87,7 @@ def _build(folder: Path, entry: dict[str, Any], arrays: dict[str, mx.array]) -> 
     weights = {p: arrays.pop(name) for p, name in names_of(entry).items()}
     try:
         layer = new_layer(entry["class"], entry["options"], weights)
-        layer.load_weights(list(weights.items()), strict=True)
+        take_over(layer, weights.items())
     except (BridgeError, TypeError, ValueError) as error:
         expected = f"options and weights that make a {entry['class']}"
         raise refuse(folder, entry["path"], expected, str(error)) from error
@@ -122,30 +102,55 @@ def new_layer(kind: str, options: Mapping[str, Any], weights: Mapping[str, mx.ar
         options: its constructor arguments.
         weights: its parameters, from which a Keras layer learns its input width.
     """
-    module, _, name = kind.rpartition(".")
-    cls = getattr(import_module(f"lstm_bridge.{module}"), name)
     if not kind.startswith("keras."):
-        return cls(**options)
-    layer = cls.from_config(dict(options))
+        return make(kind, options, None)
     first = next(w for n, w in weights.items() if n.endswith(_FIRST_KERNEL))
-    layer.build((None, None, first.shape[0]))
-    return layer
+    return make(kind, options, {"input_shape": (None, None, first.shape[0])})
 
 
 _FIRST_KERNEL = ("cell.kernel", "cells.0.kernel")
 
 
-def _tree(
-    folder: Path, layers: Mapping[str, nn.Module], arrays: Mapping[str, mx.array]
-) -> nn.Module:
-    """Hang layers and loose arrays into a tree by their dotted names."""
-    root = Ported(layers)
-    for name, leaf in [*layers.items(), *arrays.items()]:
-        *parents, last = name.split(".")
-        node: Any = root
-        for part in parents:
-            node = node.setdefault(part, Ported())
-        if not isinstance(node, nn.Module) or last in node:
-            raise refuse(folder, name, "a place of its own in the module tree", "a taken one")
-        node[last] = leaf
-    return root
+def save(model: nn.Module, folder: Pathish, *, force: bool = False) -> None:
+    """Write a model to a folder that ``lstm_bridge.load`` reads, free of torch and Keras.
+
+    Args:
+        model: a whole model of this package.
+        folder: the folder to make.
+        force: replace a converted model that stands there. Default: False.
+
+    Raises:
+        UsageError: it is no model that this package made.
+        FileSystemError: the folder exists or cannot be written.
+    """
+    if not isinstance(model, Model):
+        raise UsageError(
+            "save",
+            expected="a whole model that lstm_bridge loaded or ported",
+            got=type(model).__name__,
+            fix="a single layer saves itself: layer.save_weights(file)",
+        )
+    head = {"format": FORMAT, "version": FORMAT_VERSION, "lstm_bridge": __version__}
+    config = head | model.describe() | {"layers": layer_entries(model)}
+    arrays = {name: from_mlx(array) for name, array in tree_flatten(model.parameters())}
+    with new_folder(Path(folder), force=force) as scratch:
+        entries = {n: (code, bits.shape, bits) for n, (bits, code) in arrays.items()}
+        write_safetensors(scratch / WEIGHTS, entries, {"format": "mlx"})
+        text = json.dumps(config, indent=1, sort_keys=True, ensure_ascii=True)
+        (scratch / MARK).write_text(text + "\n", encoding="utf-8")
+
+
+def layer_entries(model: Model) -> list[dict[str, Any]]:
+    """Return the recurrent layers in the form of a folder without a graph."""
+    kinds = {kind for dialect in DIALECTS.values() for kind in dialect.kinds}
+    return [
+        {
+            "path": part.path,
+            "class": part.kind,
+            "options": dict(part.options),
+            "parameters": sorted(name for name, _ in tree_flatten(part.module.parameters())),
+            "rules": [],
+        }
+        for part in model.parts
+        if part.kind in kinds
+    ]

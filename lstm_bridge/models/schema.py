@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from lstm_bridge.models.json_file import read_object
 FORMAT, FORMAT_VERSION = "lstm_bridge", 1
 MARK, WEIGHTS = "config.json", "model.safetensors"
 
-_LAYER = {"path": str, "class": str, "options": dict, "parameters": list}
+_MODULE = {"path": str, "class": str, "options": dict}
+_LAYER = {**_MODULE, "parameters": list}
+_NODE = {"name": str, "op": str}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -43,15 +46,27 @@ def read_config(folder: Path) -> dict[str, Any]:
                 "a class of this release's front-ends",
                 repr(entry["class"]),
             )
+    if "graph" in config:
+        _check_whole(folder, config)
     return config
 
 
+def _check_whole(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a whole model whose description has parts of the wrong form."""
+    if not isinstance(config.get("model"), str):
+        raise refuse(folder, "model", "the kind of model", repr(config.get("model"))[:80])
+    for key, form in (("modules", _MODULE), ("graph", _NODE)):
+        entries = config.get(key)
+        if not isinstance(entries, list) or not all(_has(entry, form) for entry in entries):
+            raise refuse(folder, key, f"a list of objects with {', '.join(form)}", "something else")
+
+
+def _has(entry: Any, form: Mapping[str, type]) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(k), t) for k, t in form.items())
+
+
 def _is_layer(entry: Any) -> bool:
-    return (
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(key), kind) for key, kind in _LAYER.items())
-        and all(isinstance(parameter, str) for parameter in entry["parameters"])
-    )
+    return _has(entry, _LAYER) and all(isinstance(p, str) for p in entry["parameters"])
 
 
 def names_of(entry: dict[str, Any]) -> dict[str, str]:

@@ -1,0 +1,12 @@
+"""Every function that a model's graph may call: the union of what each framework's graphs need."""
+
+from __future__ import annotations
+
+import operator
+
+from lstm_bridge.models.graph import Operation
+
+OPERATIONS: dict[str, Operation] = {
+    "item": operator.getitem,
+}
+"""Function name in a graph → function: the only list of them."""
