@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 import lstm_bridge
+from lstm_bridge.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lstm_bridge.models.account import Conversion
+    from lstm_bridge.models.convert_tree import TreeReport
     from lstm_bridge.models.inspect import Inspection
 
 P = ParamSpec("P")
@@ -32,8 +34,14 @@ def _one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
         except lstm_bridge.BridgeError as error:
             click.echo(f"error{error}", err=True)
             sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("error: interrupted; what was not finished is not written", err=True)
+            sys.exit(_INTERRUPTED)
 
     return run
+
+
+_INTERRUPTED = 130  # the shell's number for a process that SIGINT ended
 
 
 def _assumptions(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -108,13 +116,21 @@ def inspect(file: Path, as_json: bool, **choices: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 @_one_line_errors
 def convert(source: Path, target: Path, as_json: bool, **options: Any) -> None:
-    """Convert SRC to DST: a folder that lstm_bridge runs, or with --to another framework's file."""
+    """Convert SRC to DST: a folder that lstm_bridge runs, or with --to another framework's file.
+
+    A folder of checkpoints is converted one by one; exit 3 says that some were refused.
+    """
+    from lstm_bridge.models.convert_tree import is_tree
+
+    if is_tree(source):
+        _convert_tree(source, target, as_json, options)
+        return
     if as_json:
         account = lstm_bridge.convert(source, target, **options)
         click.echo(json.dumps(account.to_json(), indent=1))
         return
     with _progress_bar() as progress:
-        task = progress.add_task(f"converting {source.name}", total=None)
+        task = progress.add_task(f"converting {printable(source.name)}", total=None)
         account = lstm_bridge.convert(
             source,
             target,
@@ -122,7 +138,25 @@ def convert(source: Path, target: Path, as_json: bool, **options: Any) -> None:
             **options,
         )
     _show(*_conversion_tables(account))
-    click.echo(f"wrote {target}")
+    click.echo(f"wrote {printable(target)}")
+
+
+def _convert_tree(source: Path, target: Path, as_json: bool, options: dict[str, Any]) -> None:
+    """Convert a folder of checkpoints, showing the one in hand; exit as its report says."""
+    with _progress_bar() as progress:
+        task = progress.add_task(f"converting {printable(source.name)}", total=None)
+
+        def show(name: str, done: int, total: int) -> None:
+            progress.update(task, description=printable(name), completed=done, total=total)
+
+        report = lstm_bridge.convert_tree(source, target, progress=show, **options)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=1))
+    else:
+        _show(_tree_table(report))
+        counts = (f"{len(report.of(fate))} {fate}" for fate in ("converted", "refused", "skipped"))
+        click.echo(", ".join(counts))
+    sys.exit(report.exit_status)
 
 
 @main.command()
@@ -168,57 +202,68 @@ def _progress_bar() -> Any:
 
 def _table(title: str, *columns: str) -> Table:
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=escape(_visible(title)), title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def _inspection_tables(found: Inspection) -> list[Table]:
+def _fill(table: Table, *cells: str | Iterable[str]) -> None:
+    """Add a row; what strangers named is shown escaped, never interpreted."""
     from rich.markup import escape
 
+    texts = ([cell] if isinstance(cell, str) else cell for cell in cells)
+    table.add_row(*(escape("\n".join(map(_visible, lines))) for lines in texts))
+
+
+def _visible(text: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _inspection_tables(found: Inspection) -> list[Table]:
     wrote = f", {found.framework} {found.version}".rstrip() if found.framework else ""
-    layers = _table(escape(f"{found.file}: {found.format}{wrote}"), "layer", "what it is", "notes")
+    title = f"{found.file}: {found.format}{wrote}"
+    layers = _table(title, "layer", "what it is", "notes")
     for layer in found.layers:
-        notes = "\n".join(layer.rules)
-        layers.add_row(
-            *map(escape, (layer.path or "(root)", _call(layer.kind, layer.options), notes))
-        )
+        _fill(layers, layer.path or "(root)", _call(layer.kind, layer.options), layer.rules)
     for path, why in found.refused.items():
-        layers.add_row(*map(escape, (path, "does not convert", why)))
+        _fill(layers, path, "does not convert", why)
     tensors = _table("tensors", "name", "shape", "dtype", "fate")
     for tensor in found.tensors:
-        row = (tensor.name, str(list(tensor.shape)), tensor.dtype, tensor.fate)
-        tensors.add_row(*map(escape, row))
+        _fill(tensors, tensor.name, str(list(tensor.shape)), tensor.dtype, tensor.fate)
     return [layers, tensors, *_left_out_table(found.left_out)]
 
 
 def _conversion_tables(account: Conversion) -> list[Table]:
-    from rich.markup import escape
-
     layers = _table(f"layers, layout {account.layout}", "layer", "what it is", "notes")
     for entry in account.layers:
-        what, notes = _call(entry["class"], entry["options"]), "\n".join(entry["rules"])
-        layers.add_row(*map(escape, (entry["path"] or "(root)", what, notes)))
+        what = _call(entry["class"], entry["options"])
+        _fill(layers, entry["path"] or "(root)", what, entry["rules"])
     tensors = _table("tensors", "to", "from", "how", "shape", "dtype", "sha256")
     for name, fate in account.tensors.items():
         origin = "the same name" if fate.sources == (name,) else ", ".join(fate.sources)
-        row = (name, origin, fate.how, str(list(fate.shape)), fate.dtype, fate.sha256[:12])
-        tensors.add_row(*map(escape, row))
+        digest = fate.sha256[:12]
+        _fill(tensors, name, origin, fate.how, str(list(fate.shape)), fate.dtype, digest)
     ignored = dict.fromkeys(account.ignored, "ignored, as asked")
     return [layers, tensors, *_left_out_table({**account.left_out, **ignored})]
 
 
-def _left_out_table(left_out: dict[str, str]) -> list[Table]:
-    from rich.markup import escape
+def _tree_table(report: TreeReport) -> Table:
+    table = _table(f"{report.source}: every file", "file", "fate", "what, or why")
+    for one in report.outcomes:
+        _fill(table, one.path, one.fate, one.detail)
+    return table
 
+
+def _left_out_table(left_out: dict[str, str]) -> list[Table]:
     if not left_out:
         return []
     table = _table("left out", "name", "why")
     for name, why in left_out.items():
-        table.add_row(escape(name), escape(why))
+        _fill(table, name, why)
     return [table]
 
 

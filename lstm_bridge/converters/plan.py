@@ -85,7 +85,7 @@ def make_plan(tensors: Tensors, ignore: tuple[str, ...] = ()) -> Plan:
     Returns:
         Plan; call its ``require`` before writing anything.
     """
-    _check_assumptions(tensors.assume)
+    check_assumptions(tensors.assume)
     ignored = tuple(n for n in tensors.entries if any(fnmatchcase(n, p) for p in ignore))
     entries = {name: e for name, e in tensors.entries.items() if name not in ignored}
     tensors = tensors._replace(entries=entries)
@@ -107,7 +107,7 @@ def make_plan(tensors: Tensors, ignore: tuple[str, ...] = ()) -> Plan:
     return plan
 
 
-def _check_assumptions(assume: Mapping[str, object]) -> None:
+def check_assumptions(assume: Mapping[str, object]) -> None:
     """Refuse a statement about an option that no dialect leaves open."""
     known = sorted({key for dialect in DIALECTS.values() for key in dialect.assumable})
     for key in assume:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lstm_bridge.checkpoints.base import Checkpoint
+from lstm_bridge.checkpoints.safetensors_index import SafetensorsIndex
 from lstm_bridge.checkpoints.safetensors_writer import write_safetensors
 from lstm_bridge.converters.layer import FoundLayer
 from lstm_bridge.converters.plan import Plan
 from lstm_bridge.converters.recipe import Entry
 from lstm_bridge.converters.targets import TARGETS
-from lstm_bridge.errors import FileSystemError, UsageError
+from lstm_bridge.errors import FileSystemError, UsageError, printable
 from lstm_bridge.models.account import Accountant, Conversion, Policy, Progress
 from lstm_bridge.models.atomic import new_file, new_folder
 from lstm_bridge.models.files import check_whole, suffix_for, write_file
@@ -72,7 +75,7 @@ def convert(
     policy = Policy(allow_downcast, allow_nonfinite)
     with opened(source, Choices(assume or {}, ignore, prefix, config)) as (checkpoint, plan):
         plan.require(str(source))
-        _check_apart(source, target)
+        _check_apart(checkpoint, target)
         written_for = to or layout
         check_whole(str(source), written_for, plan)
         facts = entries(checkpoint)
@@ -99,10 +102,19 @@ def _translated(plan: Plan, written_for: str, facts: Mapping[str, Entry]) -> lis
     return sorted(made, key=lambda layer: layer.path)
 
 
-def _check_apart(source: Path, target: Path) -> None:
-    """Refuse a target that holds the source: replacing it would delete what is being read."""
-    inside = target.exists() and any(p.samefile(target) for p in source.resolve().parents)
-    if inside or (target.exists() and target.samefile(source)):
+def _check_apart(checkpoint: Checkpoint, target: Path) -> None:
+    """Refuse a target that is or holds an input: replacing it would delete what is being read."""
+    if not os.path.exists(target):
+        return
+    shards = (
+        checkpoint.metadata.get("shards", ()) if isinstance(checkpoint, SafetensorsIndex) else ()
+    )
+    inputs = [checkpoint.path, *(checkpoint.path.parent / str(shard) for shard in shards)]
+    holders = Path(os.path.realpath(checkpoint.path)).parents
+    if any(os.path.samefile(path, target) for path in (*inputs, *holders)):
         raise FileSystemError(
-            str(target), expected="a target apart from the source", got="one that holds it"
+            printable(target),
+            expected="a target apart from the source",
+            got="one that is or holds it",
+            fix="choose another target",
         )

@@ -13,8 +13,9 @@ from lstm_bridge.checkpoints.base import Array, Checkpoint
 from lstm_bridge.converters.layer import FoundLayer, Tensors
 from lstm_bridge.converters.plan import Plan, make_plan
 from lstm_bridge.converters.recipe import Entry, Source, evaluate
+from lstm_bridge.models.directory import index_in, is_converted
 from lstm_bridge.models.json_file import read_object
-from lstm_bridge.models.schema import MARK, WEIGHTS, check_present, names_of, read_config
+from lstm_bridge.models.schema import WEIGHTS, check_present, names_of, read_config
 
 Pathish = str | PathLike[str]
 
@@ -57,11 +58,11 @@ def opened(file: Pathish, choices: Choices) -> Iterator[tuple[Checkpoint, Plan]]
         FileSystemError: the file cannot be read.
     """
     path = Path(file)
-    if (path / MARK).is_file():
+    if is_converted(path):
         with open_checkpoint(path / WEIGHTS) as checkpoint:
             yield checkpoint, _narrowed(_plan_of_folder(path, checkpoint), choices)
         return
-    with open_checkpoint(path) as checkpoint:
+    with open_checkpoint(index_in(path) or path) as checkpoint:
         plan = make_plan(_tensors(checkpoint, choices), choices.ignore)
         yield checkpoint, _narrowed(plan, choices)
 

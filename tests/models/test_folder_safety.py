@@ -62,7 +62,9 @@ def test_files_and_links_are_not_replaced(source: Path, tmp_path: Path, force: b
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "link"):
-        assert "got a file or link" in refusal(source, tmp_path / name, force=force)
+        assert f"expected no such path, got a {name}; choose another target" in refusal(
+            source, tmp_path / name, force=force
+        )
     assert (tmp_path / "file").read_text() == "mine"
 
 
