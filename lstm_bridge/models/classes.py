@@ -49,4 +49,4 @@ def make(kind: str, options: Mapping[str, Any], build: Mapping[str, Any] | None)
     layer = cls.from_config(dict(options))
     if build and not layer.built:
         layer.build_from_config(dict(build))
-    return layer  # type: ignore[no-any-return]
+    return layer
