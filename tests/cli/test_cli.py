@@ -1,4 +1,4 @@
-"""The command line as a user meets it: tables, one-line errors, exit statuses, nothing half-done."""
+"""The command line as a user meets it: tables, one-line errors, exit statuses, no half work."""
 
 from __future__ import annotations
 
