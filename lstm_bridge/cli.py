@@ -178,6 +178,29 @@ def verify(source: Path, converted: Path, plot: Path | None, as_json: bool, **ch
     sys.exit(0 if report.passed else 1)
 
 
+@main.command()
+@click.option("--quick", is_flag=True, help="Five small shapes, in under a minute.")
+@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw the ratios.")
+@click.option(
+    "--json", "as_json", metavar="FILE", type=click.Path(path_type=Path), help="Write all figures."
+)
+@_one_line_errors
+def bench(quick: bool, plot: Path | None, as_json: Path | None) -> None:
+    """Time our LSTM against MLX's, torch's and Keras's, taking turns on this machine."""
+    from lstm_bridge.bench.run import bench as run_benchmark
+
+    with _progress_bar() as progress:
+        task = progress.add_task("timing", total=None)
+        report = run_benchmark(
+            quick, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    if plot is not None:
+        report.plot(plot)
+    if as_json is not None:
+        as_json.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+    _show(*(report.to_table(mode) for mode in ("forward", "train")))
+
+
 _PIPE_WIDTH = 160
 
 

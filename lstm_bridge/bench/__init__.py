@@ -1,0 +1,1 @@
+"""Side-by-side timing against the peers. Nothing here runs in the test suite's clock."""

@@ -1,0 +1,69 @@
+"""The machine a benchmark ran on, and its two limits: matmul rate and read bandwidth."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+_PACKAGES = ("lstm-bridge", "mlx", "torch", "keras", "numpy")
+
+
+def describe() -> dict[str, Any]:
+    """Return processor, core count, load, and the versions of what takes part."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "device": str(mx.default_device()),
+        "load": load,
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
+        return names[0] if names else platform.processor()
+    except OSError:
+        return platform.processor()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def limits() -> dict[str, float]:
+    """Measure what the machine can do, for reading the other figures.
+
+    Returns:
+        ``numpy_matmul_gflops`` of 1024×1024 float32 matrices, ``read_gbytes`` per second of
+        summing 256 MB.
+    """
+    a = np.ones((1024, 1024), np.float32)
+    big = np.ones(64 << 20, np.float32)
+    return {
+        "numpy_matmul_gflops": 2 * 1024**3 / _best(lambda: a @ a) / 1e9,
+        "read_gbytes": big.nbytes / _best(big.sum) / 1e9,
+    }
+
+
+def _best(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
