@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,8 @@ import numpy as np
 
 from lstm_bridge import __version__
 from lstm_bridge.checkpoints.base import Array, Checkpoint
-from lstm_bridge.checkpoints.dtypes import DTYPES
+from lstm_bridge.checkpoints.dtypes import DTYPES, FLOATS
+from lstm_bridge.checkpoints.safetensors_index import SafetensorsIndex
 from lstm_bridge.converters.layer import FoundLayer
 from lstm_bridge.converters.plan import Plan
 from lstm_bridge.converters.recipe import (
@@ -27,6 +27,7 @@ from lstm_bridge.converters.recipe import (
     sources,
 )
 from lstm_bridge.errors import TensorError
+from lstm_bridge.models.digests import Digests
 from lstm_bridge.models.schema import FORMAT, FORMAT_VERSION
 
 Progress = Callable[[int, int], None]
@@ -120,7 +121,7 @@ class Accountant:
         recipes = {layer.name_of(p): r for layer in layers for p, r in layer.parameters.items()}
         recipes |= {target: Source(name) for name, target in plan.passed.items()}
         self._jobs = {name: self._job(facts, recipe) for name, recipe in sorted(recipes.items())}
-        self._digests: dict[str, str] = {}
+        self._digests = Digests(files_of(checkpoint))
         self._done = 0
         self._total = sum(_nbytes(job) for job in self._jobs.values())
 
@@ -150,32 +151,35 @@ class Accountant:
             TensorError: it holds NaN or infinity and the policy does not allow them.
         """
         job = self._jobs[name]
+        self._digests.settle()
         array = evaluate(job.recipe, self._checkpoint.read)
         if not self._policy.allow_nonfinite:
             _check_finite(self._checkpoint.path, next(sources(job.recipe)), array, job.stored)
         array = np.asarray(array, DTYPES[job.written].bits, order="C")
-        self._digests[name] = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
+        self._digests.add(name, array)
         self._done += array.nbytes
         if self._progress is not None:
             self._progress(self._done, self._total)
         return array
 
-    def account(self, layout: str) -> Conversion:
-        """Return the account; the digest of an array not yet made is sixty-four zeros."""
+    def account(self, layout: str, *, draft: bool = False) -> Conversion:
+        """Return the account; in a draft, every digest is sixty-four zeros."""
+        files = None if draft else self._digests.files()
+        arrays = None if draft else self._digests.arrays()
         return Conversion(
-            source=self._source,
+            source=_describe(self._checkpoint, files),
             layout=layout,
             layers=tuple(_layer_entry(layer) for layer in self.layers),
-            tensors={name: self._fate(name) for name in self._jobs},
+            tensors={name: self._fate(name, arrays) for name in self._jobs},
             left_out={**self._checkpoint.left_out, **self._plan.left_out},
             ignored=self._plan.ignored,
         )
 
-    @cached_property
-    def _source(self) -> dict[str, Any]:
-        return _describe(self._checkpoint)
+    def close(self) -> None:
+        """Stop hashing the source, when something was refused before it was done."""
+        self._digests.close()
 
-    def _fate(self, name: str) -> TensorFate:
+    def _fate(self, name: str, digests: Mapping[str, str] | None) -> TensorFate:
         job = self._jobs[name]
         how = describe(job.recipe) + ("" if job.stored == job.written else ", rounded to float32")
         return TensorFate(
@@ -183,7 +187,7 @@ class Accountant:
             how,
             job.shape,
             job.written,
-            self._digests.get(name, _NO_DIGEST),
+            digests[name] if digests else _NO_DIGEST,
         )
 
 
@@ -194,23 +198,31 @@ def _nbytes(job: _Job) -> int:
     return int(np.prod(job.shape, dtype=np.int64)) * DTYPES[job.written].bits.itemsize
 
 
+_BLOCK = 1 << 18  # elements looked at together: what a core's cache holds
+
+
 def _check_finite(file: Path, name: str, array: Array, code: str) -> None:
     """Refuse NaN and infinity, naming the first and counting them."""
-    if code == "BF16":
-        bad = (array & 0x7F80) == 0x7F80
-    elif array.dtype.kind == "f":
-        bad = ~np.isfinite(array)
-    else:
+    if code not in FLOATS:
         return
-    if bad.any():
-        first = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
+    flat = array.reshape(-1)
+    starts = range(0, flat.size, _BLOCK)
+    bad = ((k, _nonfinite(flat[k : k + _BLOCK], code)) for k in starts)
+    found = [(k + int(block.argmax()), int(block.sum())) for k, block in bad if block.any()]
+    if found:
+        first = [int(i) for i in np.unravel_index(found[0][0], array.shape)]
         raise TensorError(
             file,
             tensor=name,
             expected="finite numbers",
-            got=f"{int(bad.sum())} NaN or infinite, the first at {first}",
+            got=f"{sum(count for _, count in found)} NaN or infinite, the first at {first}",
             fix="pass --allow-nonfinite to take them as they are",
         )
+
+
+def _nonfinite(block: Array, code: str) -> Array:
+    bad: Array = (block & 0x7F80) == 0x7F80 if code == "BF16" else ~np.isfinite(block)
+    return bad
 
 
 def _layer_entry(layer: FoundLayer) -> dict[str, Any]:
@@ -223,14 +235,21 @@ def _layer_entry(layer: FoundLayer) -> dict[str, Any]:
     }
 
 
-def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    with open(checkpoint.path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "file": checkpoint.path.name,
+def _describe(checkpoint: Checkpoint, digests: Mapping[str, str] | None) -> dict[str, Any]:
+    names = [path.name for path in files_of(checkpoint)]
+    sha256 = {name: digests[name] if digests else _NO_DIGEST for name in names}
+    described = {
+        "file": names[0],
         "bytes": checkpoint.path.stat().st_size,
-        "sha256": digest,
+        "sha256": sha256[names[0]],
         "format": checkpoint.format,
         "framework": checkpoint.framework,
         "framework_version": str(checkpoint.metadata.get("keras_version") or ""),
     }
+    return described | ({"shards": {n: sha256[n] for n in names[1:]}} if names[1:] else {})
+
+
+def files_of(checkpoint: Checkpoint) -> list[Path]:
+    """Return the files that a checkpoint is read from: one, but for an index and its shards."""
+    shards = checkpoint.metadata["shards"] if isinstance(checkpoint, SafetensorsIndex) else ()
+    return [checkpoint.path, *(checkpoint.path.parent / shard for shard in shards)]

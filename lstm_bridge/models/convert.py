@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lstm_bridge.checkpoints.base import Checkpoint
-from lstm_bridge.checkpoints.safetensors_index import SafetensorsIndex
 from lstm_bridge.checkpoints.safetensors_writer import write_safetensors
 from lstm_bridge.converters.layer import FoundLayer
 from lstm_bridge.converters.plan import Plan
 from lstm_bridge.converters.recipe import Entry
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.errors import FileSystemError, UsageError, printable
-from lstm_bridge.models.account import Accountant, Conversion, Policy, Progress
+from lstm_bridge.models.account import Accountant, Conversion, Policy, Progress, files_of
 from lstm_bridge.models.atomic import new_file, new_folder
-from lstm_bridge.models.files import check_whole, suffix_for, write_file
+from lstm_bridge.models.files import Account, check_whole, suffix_for, write_file
 from lstm_bridge.models.schema import MARK, WEIGHTS
 from lstm_bridge.models.source import Choices, Pathish, entries, opened
 
@@ -82,15 +82,20 @@ def convert(
         layers = _translated(plan, written_for, facts)
         accountant = Accountant(checkpoint, facts, layers, plan, policy, progress)
         account = partial(accountant.account, written_for)
-        if to:
-            with new_file(target, force=force) as path:
-                write_file(path, suffix, accountant, facts, account)
+        with closing(accountant):
+            if to:
+                with new_file(target, force=force) as path:
+                    write_file(path, suffix, accountant, facts, account)
+            else:
+                with new_folder(target, force=force) as folder:
+                    _write_folder(folder, accountant, account)
             return account()
-        with new_folder(target, force=force) as folder:
-            write_safetensors(folder / WEIGHTS, accountant.entries(), {"format": "mlx"})
-            text = json.dumps(account().to_json(), indent=1, sort_keys=True, ensure_ascii=True)
-            (folder / MARK).write_text(text + "\n", encoding="utf-8")
-        return account()
+
+
+def _write_folder(folder: Path, accountant: Accountant, account: Account) -> None:
+    write_safetensors(folder / WEIGHTS, accountant.entries(), {"format": "mlx"})
+    text = json.dumps(account().to_json(), indent=1, sort_keys=True, ensure_ascii=True)
+    (folder / MARK).write_text(text + "\n", encoding="utf-8")
 
 
 def _translated(plan: Plan, written_for: str, facts: Mapping[str, Entry]) -> list[FoundLayer]:
@@ -106,12 +111,8 @@ def _check_apart(checkpoint: Checkpoint, target: Path) -> None:
     """Refuse a target that is or holds an input: replacing it would delete what is being read."""
     if not os.path.exists(target):
         return
-    shards = (
-        checkpoint.metadata.get("shards", ()) if isinstance(checkpoint, SafetensorsIndex) else ()
-    )
-    inputs = [checkpoint.path, *(checkpoint.path.parent / str(shard) for shard in shards)]
     holders = Path(os.path.realpath(checkpoint.path)).parents
-    if any(os.path.samefile(path, target) for path in (*inputs, *holders)):
+    if any(os.path.samefile(path, target) for path in (*files_of(checkpoint), *holders)):
         raise FileSystemError(
             printable(target),
             expected="a target apart from the source",

@@ -25,7 +25,8 @@ from lstm_bridge.models.keras_model import places, sequential
 NOTE = "lstm_bridge"
 """Where an output keeps its account: the metadata key."""
 
-Account = Callable[[], Conversion]
+Account = Callable[..., Conversion]
+"""``Accountant.account`` of one layout."""
 
 
 def suffix_for(to: str, target: Path) -> str:
@@ -79,14 +80,14 @@ def write_file(
 ) -> None:
     """Write the accountant's arrays to a file of the kind that ``suffix`` names."""
 
-    def note() -> bytes:
-        return json.dumps(account().to_json(), sort_keys=True).encode()
+    def note(draft: bool = False) -> bytes:
+        return json.dumps(account(draft=draft).to_json(), sort_keys=True).encode()
 
-    def text() -> dict[str, str]:
-        return {"format": "pt", NOTE: note().decode()}
+    def text(draft: bool = False) -> dict[str, str]:
+        return {"format": "pt", NOTE: note(draft).decode()}
 
     if suffix == ".safetensors":
-        write_safetensors(path, accountant.entries(), text(), seal=text)
+        write_safetensors(path, accountant.entries(), text(draft=True), seal=text)
     elif suffix == ".pt":
         write_torch(path, accountant.entries(), note)
     else:
