@@ -226,8 +226,9 @@ class Hdf5File:
         else:
             address, stored = layout.number(8), layout.number(8)
             found = 0 if nbytes == 0 else address
-            if nbytes and (address == UNDEFINED or address + nbytes > self._data.size):
-                got = f"{nbytes} bytes at {address} of {self._data.size}"
+            if nbytes and address + nbytes > self._data.size:
+                none = address == UNDEFINED
+                got = "none" if none else f"{nbytes} bytes at {address} of {self._data.size}"
                 raise self._place.tensor(path, "data inside the file", got)
         if stored != nbytes or filters is not None:
             raise self._place.tensor(path, f"{nbytes} plain bytes of data", f"{stored}")
@@ -249,4 +250,6 @@ class Hdf5File:
         steps = () if filters is None else read_filters(filters, place)
         if 0 in shape:
             return Chunks(tuple(chunk), steps, ())
+        if tree == UNDEFINED:
+            raise self._place.tensor(path, "data inside the file", "none")
         return read_index(self._data, tree, shape, tuple(chunk), width, steps, place)

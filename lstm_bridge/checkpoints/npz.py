@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -77,7 +78,9 @@ def parse_header(head: bytes, size: int, name: str, place: Place) -> NpyHeader:
 
 def _fields(raw: bytes, name: str, place: Place) -> dict[str, Any]:
     try:
-        fields = ast.literal_eval(raw.decode("utf-8").strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the parser's remarks on odd literals
+            fields = ast.literal_eval(raw.decode("utf-8").strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         raise place.header("a Python dict of literals", quote(raw[:40]), tensor=name) from None
     wanted = {"descr", "fortran_order", "shape"}

@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 from lstm_bridge.checkpoints.place import Place
 from lstm_bridge.errors import quote
 
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 1_000_000
 _MAX_INT_BITS = 8 * 64
 
 
@@ -267,7 +267,7 @@ def _kind(value: Any) -> str:
         return f"the global {quote(value.name)}"
     if isinstance(value, Opaque):
         return f"an object of {quote(value.maker)}"
-    return f"a {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"
 
 
 _Handler = Callable[[PickleMachine, Any], None]

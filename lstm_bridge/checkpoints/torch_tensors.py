@@ -18,6 +18,7 @@ from lstm_bridge.errors import quote
 
 MAX_DIMENSION = 2**31 - 1
 MAX_RANK = 8
+_MAX_STEP = 2**62
 _FREE_EXPANSION = 1 << 20
 _GATHER = 4 << 20
 
@@ -67,7 +68,7 @@ def check_view(name: str, ref: TensorRef, stored: int | None, place: Place) -> V
     storage = _check_storage(name, ref, stored, place)
     code = ref.dtype or storage.dtype
     width = DTYPES[code].bits.itemsize  # type: ignore[index]
-    shape = _check_numbers(name, "size", ref.size, place)
+    shape = _check_numbers(name, "size", ref.size, place, MAX_DIMENSION)
     stride = _check_numbers(name, "stride", ref.stride, place)
     (offset,) = _check_numbers(name, "offset", [ref.offset], place)
     if len(shape) != len(stride):
@@ -106,13 +107,15 @@ def _check_storage(name: str, ref: TensorRef, stored: int | None, place: Place) 
     return storage
 
 
-def _check_numbers(name: str, what: str, numbers: Any, place: Place) -> tuple[int, ...]:
+def _check_numbers(
+    name: str, what: str, numbers: Any, place: Place, limit: int = _MAX_STEP
+) -> tuple[int, ...]:
     if not isinstance(numbers, list | tuple) or len(numbers) > MAX_RANK:
-        raise place.tensor(name, f"a {what} of at most {MAX_RANK} numbers", "another")
+        raise place.tensor(name, f"{what} of at most {MAX_RANK} numbers", "another")
     for number in numbers:
-        if type(number) is not int or not 0 <= number <= MAX_DIMENSION:
+        if type(number) is not int or not 0 <= number <= limit:
             got = quote(number) if type(number) is int else f"a {type(number).__name__}"
-            raise place.tensor(name, f"a {what} from 0 to {MAX_DIMENSION}", got)
+            raise place.tensor(name, f"{what} from 0 to {limit}", got)
     return tuple(numbers)
 
 

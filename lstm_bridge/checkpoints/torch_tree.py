@@ -148,10 +148,10 @@ class _Walk:
             )
         self._opaque.add(id(node))
 
-    def _in_the_way(self, path: str, maker: str, why: str = "") -> Exception:
+    def _in_the_way(self, path: str, maker: str, why: str = "something") -> Exception:
         return self._place.container(
             "a tensor that torch's plain rebuild functions make",
-            f"{why} made by {quote(maker)}".strip(),
+            f"{why} made by {quote(maker)}",
             "save a state_dict of plain tensors",
             tensor=path,
         )

@@ -88,6 +88,8 @@ def read_directory(source: Source, place: Place) -> dict[str, Member]:
         _check_entry(entry, place.inside(name))
         other = folded.setdefault(name.rstrip("/").casefold(), name)
         if other is not name:
+            if other == name:
+                raise place.container("member names that differ", f"{quote(name)} twice")
             got = f"{quote(other)} and {quote(name)}"
             raise place.container("member names that differ in more than case", got)
         at, member = _locate(source, place, entry, name, at)

@@ -82,12 +82,12 @@ def legacy_keras(file: h5py.File) -> None:
     file.attrs["layer_names"] = np.array([b"lstm"])
     file.attrs["keras_version"] = "2.3.1"
     group = file.create_group("lstm")
-    group.attrs["weight_names"] = np.array([b"lstm/kernel:0", b"lstm/bias:0"])
-    group["lstm/kernel:0"], group["lstm/bias:0"] = KERNEL, BIAS
+    group.attrs["weight_names"] = np.array([b"kernel:0", b"bias:0"])
+    group["kernel:0"], group["bias:0"] = KERNEL, BIAS
 
 
 def numbered_keras(file: h5py.File) -> None:
-    group = file.create_group("lstm/vars")
+    group = file.create_group("vars")
     group.attrs["name"] = "my_cell"
     group["0"] = KERNEL
     group.create_dataset(
