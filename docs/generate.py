@@ -6,6 +6,7 @@ A block lies between ``<!-- generated:NAME -->`` and ``<!-- end -->``; NAME is a
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import tomllib
@@ -47,8 +48,10 @@ def code(text: object) -> str:
 
 def equations() -> str:
     """Return the LSTM's equations as the code that computes them."""
-    source = inspect.getsource(lstm.step).replace(f'    """{lstm.step.__doc__}"""\n', "")
-    return f"```py\n{source.strip()}\n```"
+    lines = inspect.getsource(lstm.step).splitlines()
+    described = ast.parse("\n".join(lines)).body[0].body[0]
+    del lines[described.lineno - 1 : described.end_lineno]
+    return "\n".join(["```py", *lines, "```"])
 
 
 def errors() -> str:
