@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BridgeError": "lstm_bridge.errors",
+    "InputSpec": "lstm_bridge.equivalence.inputs",
     "compare": "lstm_bridge.equivalence.compare",
     "convert": "lstm_bridge.models.convert",
     "convert_tree": "lstm_bridge.models.convert_tree",

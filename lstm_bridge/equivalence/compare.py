@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
-import numpy as np
-
-from lstm_bridge.equivalence.judge import ILL_CONDITIONED, Verdict, judge
-from lstm_bridge.equivalence.kinds import example_inputs, output_names, time_axis
+from lstm_bridge.equivalence.inputs import drawn
+from lstm_bridge.equivalence.judging import judge_layer
+from lstm_bridge.equivalence.kinds import example_inputs
 from lstm_bridge.equivalence.parties import Party, party_of
-from lstm_bridge.equivalence.parties.base import Gradients
-from lstm_bridge.equivalence.report import ArrayResult, LayerResult, Report
-from lstm_bridge.equivalence.tree import apply, leaves
-from lstm_bridge.equivalence.truth import Inputs, Truth, diagnose, truth_of
-from lstm_bridge.equivalence.ulp import over_time, ulps
-from lstm_bridge.errors import UnsupportedError, UsageError
+from lstm_bridge.equivalence.precision import as_given, precision
+from lstm_bridge.equivalence.report import Report
+from lstm_bridge.equivalence.truth import Inputs, truth_of
 
 
 def compare(
@@ -24,234 +21,55 @@ def compare(
     inputs: Any = None,
     *,
     gradients: bool = False,
+    dtype: str | None = None,
     oracle: Callable[..., Any] | None = None,
     seed: int = 0,
 ) -> Report:
     """Judge a port by the rule ``err(ported) ≤ 4 · max(err(source), rounding)``.
 
+    Sub-modules of the same dotted names on both sides are watched while the whole runs, so that a
+    failure names the first of them, and the first time step, where the port leaves the truth.
+
     Args:
-        source: a torch module, a Keras layer, an MLX module or a function of NumPy arrays.
-        ported: the same; it is called as the source is, and returns as many arrays.
-        inputs: call arguments as a tuple, or one array. Default: seeded example inputs with
-            non-zero initial states, for LSTM-family layers.
+        source: a torch module, a Keras layer or model, an MLX module, a checkpoint's path, or a
+            function of NumPy arrays.
+        ported: any of these, or a converted folder's path; it is called as the source is, and
+            returns as many arrays.
+        inputs: call arguments as a tuple, or one array; an ``InputSpec`` stands for an array to
+            draw. Of a checkpoint with several layers: layer path → call arguments. Default: drawn
+            with non-zero initial states, for single layers and for Keras models.
         gradients: compare the gradients of every input and weight too. Default: False.
+        dtype: run both in ``"float32"``, ``"float16"`` or ``"bfloat16"``, with weights and inputs
+            rounded to it; a function receives float16 arrays, or float32 arrays of bfloat16 values.
+            Default: each in its own.
         oracle: function of float64 arrays that computes the truth. Default: this package's NumPy
-            oracle for LSTM-family layers; the source itself in float64 for other torch modules.
+            oracle for the layers it knows; the source itself in float64 for others.
         seed: of generated inputs and of the cotangents. Default: 0.
 
     Returns:
-        Report; ``report.passed`` is the verdict.
+        Report; ``report.passed`` is the verdict, ``report.first_divergence`` the place.
 
     Raises:
         UsageError: an argument is of no comparable kind, or outputs do not correspond.
         UnsupportedError: gradients asked of what cannot be differentiated here.
+        RefusedInput: a checkpoint cannot be read.
     """
-    known, judged = party_of(source, "source"), party_of(ported, "ported")
+    chosen = precision(dtype)
+    if isinstance(source, str | PathLike) or isinstance(ported, str | PathLike):
+        from lstm_bridge.equivalence.files import compare_files
+
+        given = drawn(inputs, seed)
+        return compare_files(source, ported, given, gradients=gradients, chosen=chosen, seed=seed)
+    known, judged = party_of(source, "source", chosen), party_of(ported, "ported", chosen)
     truth = truth_of(known, oracle)
-    arguments = _arguments(known, inputs, seed)
+    arguments = as_given(_arguments(known, inputs, seed), chosen)
     result = judge_layer("", known, judged, truth, arguments, gradients=gradients, seed=seed)
     return Report(judged.name, (result,))
 
 
 def _arguments(source: Party, inputs: Any, seed: int) -> Inputs:
+    if inputs is None and source.specs is not None and not source.kind:
+        inputs = source.specs
     if inputs is None:
         return example_inputs(source.kind, source.options, source.params, seed)
-    return apply(_plain, inputs) if isinstance(inputs, tuple) else (_plain(inputs),)
-
-
-def _plain(value: Any) -> Any:
-    """A caller's array as NumPy, float64 rounded to float32 for all parties alike."""
-    array = np.asarray(value)
-    return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def judge_layer(
-    path: str,
-    source: Party,
-    ported: Party,
-    truth: Truth,
-    inputs: Inputs,
-    *,
-    gradients: bool = False,
-    seed: int = 0,
-    weights: str = "",
-) -> LayerResult:
-    """Judge one layer.
-
-    Args:
-        path: its place in the model.
-        source: who is right but for rounding.
-        ported: who is judged.
-        truth: float64 answers.
-        inputs: call arguments.
-        gradients: compare gradients too. Default: False.
-        seed: of the cotangents. Default: 0.
-        weights: what differs between the weights, "" if nothing. Default: "".
-
-    Returns:
-        LayerResult, with a diagnosis when it failed and a known mistake explains it.
-    """
-    ours = ported.call(inputs)
-    arrays = _judge_outputs(source, ported, truth, inputs, ours)
-    ill = any(_left_truth(a.verdict, ported.eps) for a in arrays)
-    steps = None if truth.one_step is None else truth.one_step(inputs)
-    if steps is not None and not ported.kind:
-        steps = _as_called(steps, inputs)
-    one_step: list[ArrayResult] = []
-    if steps is not None:
-        one_step = _judge_outputs(source, ported, truth, steps, ported.call(steps), "one step: ")
-    if gradients:
-        arrays += _judge_gradients(source, ported, truth, inputs, seed)
-    reason = _reason(arrays, one_step, ill, ported.eps, weights)
-    diagnosis = ""
-    if reason and truth.case is not None:
-        given, made = (steps, ported.call(steps)) if ill and steps is not None else (inputs, ours)
-        diagnosis = diagnose(truth.case(given), made)
-    return LayerResult(
-        path,
-        source.kind or source.name,
-        source.name,
-        truth.name,
-        tuple(arrays),
-        tuple(one_step),
-        ill,
-        weights,
-        reason,
-        diagnosis,
-    )
-
-
-def _as_called(steps: Inputs, inputs: Inputs) -> Inputs | None:
-    """Single steps for a port of unknown arguments; None where it was not given states."""
-    padded = (*steps, *(None for _ in inputs[len(steps) :]))
-    pairs = zip(padded, inputs, strict=False)
-    fits = len(padded) == len(inputs) and all(b is not None for a, b in pairs if a is not None)
-    return padded if fits else None
-
-
-def _reason(
-    arrays: Sequence[ArrayResult],
-    one_step: Sequence[ArrayResult],
-    ill: bool,
-    eps: float,
-    weights: str,
-) -> str:
-    """One line of what failed first; "" if nothing did."""
-    if weights:
-        return weights
-    if ill and not one_step:
-        return "ill-conditioned, and there is no one-step test for this layer"
-    for a in one_step:
-        if _left_truth(a.verdict, eps):
-            return f"{a.name}: source and oracle disagree by {a.verdict.source_error:.3g}"
-    for a in one_step if ill else [*arrays, *one_step]:
-        if not a.verdict.passed:
-            return f"{a.name}: {a.verdict.reason}"
-    return ""
-
-
-def _left_truth(verdict: Verdict, eps: float) -> bool:
-    """Whether the source is so far from the truth that only single steps can be compared."""
-    scale = max(1.0, verdict.floor / eps)
-    coarse = max(ILL_CONDITIONED, 64 * eps)  # half precision is coarse, not ill-conditioned
-    return verdict.source_error > coarse * scale
-
-
-def _judge_outputs(
-    source: Party, ported: Party, truth: Truth, inputs: Inputs, ours: Any, prefix: str = ""
-) -> list[ArrayResult]:
-    a, s, o = leaves(ours), leaves(source.call(inputs)), leaves(truth.outputs(inputs))
-    if not len(a) == len(s) == len(o):
-        raise UsageError(
-            "compare outputs",
-            expected=f"{len(s)} arrays from {ported.name}, as {source.name} returns",
-            got=f"{len(a)}, and {len(o)} from the oracle",
-            fix="wrap the port in a function that takes and returns what the source does",
-        )
-    names = output_names(source.kind, len(a))
-    return [
-        _judge_array(
-            prefix + name, *parties, ported.eps, _axis(source, k, np.ndim(parties[2]), prefix)
-        )
-        for k, (name, parties) in enumerate(zip(names, zip(a, s, o, strict=True), strict=True))
-    ]
-
-
-def _axis(source: Party, index: int, ndim: int, prefix: str) -> int | None:
-    return None if prefix else time_axis(source.kind, source.options, index, ndim)
-
-
-def _judge_array(
-    name: str, ours: Any, source: Any, oracle: Any, eps: float, axis: int | None
-) -> ArrayResult:
-    verdict = judge(ours, source, oracle, eps)
-    if np.shape(ours) != np.shape(oracle) or np.shape(source) != np.shape(oracle):
-        none = ulps([], [])
-        return ArrayResult(name, verdict, none, none)
-    return ArrayResult(
-        name,
-        verdict,
-        ulps(ours, oracle, eps),
-        ulps(source, oracle, eps),
-        over_time(ours, oracle, axis),
-        over_time(source, oracle, axis),
-    )
-
-
-DRAWS = 4
-"""Random cotangents per gradient: one draw is too little to know a small array's largest error."""
-
-
-def _named(outer: Sequence[str], found: Gradients) -> dict[str, Any]:
-    """Gradients of inputs, in order, and of parameters in one dictionary."""
-    by_input, by_param = found
-    return dict(zip(outer, by_input, strict=False)) | by_param
-
-
-def _differentiated(party: Party) -> Callable[..., Gradients]:
-    if party.gradients is None:
-        raise UnsupportedError(
-            "compare gradients",
-            expected="a torch module, a Keras layer on torch or an MLX module",
-            got=party.name,
-        )
-    return party.gradients
-
-
-def _stacked(draws: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One array per name, the draws along its first axis."""
-    return {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
-
-
-def _judge_gradients(
-    source: Party, ported: Party, truth: Truth, inputs: Inputs, seed: int
-) -> list[ArrayResult]:
-    """Gradients of the outputs' sum, each output weighted by a random cotangent; several draws."""
-    if truth.gradients is None:
-        raise UnsupportedError(
-            "compare gradients", expected="a layer with a gradient oracle", got=source.name
-        )
-    rng = np.random.default_rng([seed, 1])
-    shapes = [np.shape(o) for o in leaves(truth.outputs(inputs))]
-    drawn = []
-    for _ in range(DRAWS):
-        ends = [rng.normal(0, 1, shape).astype(np.float32) for shape in shapes]
-        by_name = truth.gradients(inputs, ends)
-        outer = [name for name in by_name if name not in source.params]
-        parties = (
-            _named(outer, _differentiated(party)(inputs, ends)) for party in (ported, source)
-        )
-        drawn.append((*parties, by_name))
-    ours, theirs, by_name = (_stacked(draws) for draws in zip(*drawn, strict=True))
-    wanted = [n for n in by_name if n in theirs and (n in ours or n in source.params)]
-    missing = [n for n in wanted if n not in ours]
-    if missing:
-        raise UsageError(
-            "compare gradients",
-            expected=f"a parameter named {missing[0]!r} in the port",
-            got=", ".join(ported.params) or "none",
-            fix="name the port's parameters as the source does",
-        )
-    return [
-        _judge_array(f"grad {n}", ours[n], theirs[n], by_name[n], ported.eps, None) for n in wanted
-    ]
+    return tuple(drawn(inputs if isinstance(inputs, tuple) else (inputs,), seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstm_bridge.equivalence.judge import Verdict
 from lstm_bridge.equivalence.ulp import Ulp
@@ -15,6 +15,40 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Version of ``Report.to_json``'s form."""
+
+
+class Track(NamedTuple):
+    """The values of both along one line through an array.
+
+    Args:
+        line: which line, in the array's own indices, e.g. ``"[2, :, 4]"``.
+        start: index of the first value along it.
+        source: the source's values.
+        ported: ours.
+    """
+
+    line: str
+    start: int
+    source: tuple[float, ...]
+    ported: tuple[float, ...]
+
+
+class Divergence(NamedTuple):
+    """Where a port first leaves its source.
+
+    Args:
+        layer: dotted path; "" for the whole.
+        array: which output or gradient of it.
+        step: the first time step that leaves the policy; None without time.
+    """
+
+    layer: str
+    array: str
+    step: int | None
+
+    def __str__(self) -> str:
+        at = "" if self.step is None else f" at step {self.step}"
+        return f"{self.layer or '(root)'} {self.array}{at}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +62,10 @@ class ArrayResult:
         source_ulp: the source's.
         over_time: our largest error at each time step; empty without a time axis.
         source_over_time: the source's.
+        first_step: the first time step that leaves the policy; None if none does, or without time.
+        histogram: how many of our places have which error, by ``ulp.EDGES``.
+        source_histogram: the source's.
+        track: source and ported through the worst place.
     """
 
     name: str
@@ -36,6 +74,10 @@ class ArrayResult:
     source_ulp: Ulp
     over_time: tuple[float, ...] = ()
     source_over_time: tuple[float, ...] = ()
+    first_step: int | None = None
+    histogram: tuple[int, ...] = ()
+    source_histogram: tuple[int, ...] = ()
+    track: Track | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -53,6 +95,43 @@ class ArrayResult:
             "source_ulp": _ulp(self.source_ulp),
             "error_over_time": [_number(e) for e in self.over_time],
             "source_error_over_time": [_number(e) for e in self.source_over_time],
+            "first_step": self.first_step,
+            "ulp_histogram": list(self.histogram),
+            "source_ulp_histogram": list(self.source_histogram),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PartResult:
+    """One sub-module, as it ran inside the whole: it says where, the whole says whether.
+
+    Args:
+        path: dotted place below the layer.
+        kind: its class's name.
+        arrays: its outputs; empty where they cannot be compared.
+        note: why they cannot; "" if they can.
+        calls: how often the source called it; with several, their outputs are stacked in time.
+    """
+
+    path: str
+    kind: str
+    arrays: tuple[ArrayResult, ...] = ()
+    note: str = ""
+    calls: int = 1
+
+    @property
+    def diverged(self) -> ArrayResult | None:
+        """The first output that leaves the policy."""
+        return next((a for a in self.arrays if not a.verdict.passed), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "calls": self.calls,
+            "note": self.note,
+            "arrays": [a.to_json() for a in self.arrays],
         }
 
 
@@ -72,6 +151,7 @@ class LayerResult:
         weights: "" when the weights are the source's, or what differs.
         reason: one line of what failed; empty when passed.
         diagnosis: the known mistake that explains a failure; empty if none does.
+        parts: its sub-modules in the order in which the source's calls of them end.
     """
 
     path: str
@@ -84,11 +164,24 @@ class LayerResult:
     weights: str = ""
     reason: str = ""
     diagnosis: str = ""
+    parts: tuple[PartResult, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Nothing failed."""
         return not self.reason
+
+    @property
+    def first_divergence(self) -> Divergence | None:
+        """Where it first leaves its source: a sub-module if one does, or an output of its own."""
+        if self.passed:
+            return None
+        for part in self.parts:
+            if (a := part.diverged) is not None:
+                path = f"{self.path}.{part.path}".lstrip(".")
+                return Divergence(path, a.name, a.first_step)
+        failed = (a for a in self.deciding if not a.verdict.passed)
+        return next((Divergence(self.path, a.name, a.first_step) for a in failed), None)
 
     @property
     def deciding(self) -> tuple[ArrayResult, ...]:
@@ -114,6 +207,7 @@ class LayerResult:
             "diagnosis": self.diagnosis,
             "arrays": [a.to_json() for a in self.arrays],
             "one_step": [a.to_json() for a in self.one_step],
+            "parts": [part.to_json() for part in self.parts],
         }
 
 
@@ -164,6 +258,11 @@ class Report:
         """The first layer's diagnosis that there is."""
         return next((layer.diagnosis for layer in self.layers if layer.diagnosis), "")
 
+    @property
+    def first_divergence(self) -> Divergence | None:
+        """The first layer, array and time step that leave the source; None if all pass."""
+        return next((d for layer in self.layers if (d := layer.first_divergence)), None)
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain data, ready for ``json.dumps``; infinities as strings."""
         path, name, index = self.worst
@@ -175,6 +274,7 @@ class Report:
             "ratio": _number(self.ratio),
             "max_abs": _number(self.max_abs),
             "worst": {"layer": path, "array": name, "index": list(index)},
+            "first_divergence": _place(self.first_divergence),
             "diagnosis": self.diagnosis,
             "layers": [layer.to_json() for layer in self.layers],
         }
@@ -202,6 +302,10 @@ class Report:
 def _number(value: float) -> float | str:
     """JSON has no infinity and no NaN."""
     return value if math.isfinite(value) else str(value)
+
+
+def _place(found: Divergence | None) -> dict[str, Any] | None:
+    return None if found is None else found._asdict()
 
 
 def _ulp(ulp: Ulp) -> dict[str, float]:

@@ -36,6 +36,8 @@ def table(report: Report) -> Table:
         made.add_row(f"[bold]{escape(layer.path or '(root)')}[/bold] {escape(layer.kind)}")
         for array in (*layer.arrays, *layer.one_step):
             made.add_row(*map(escape, _row(array, layer)))
+        for path, array in ((p.path, a) for p in layer.parts for a in p.arrays):
+            made.add_row(*map(escape, (f"  in {path}: {array.name}", *_numbers(array, "differs"))))
     return made
 
 
@@ -45,11 +47,15 @@ def _headline(report: Report) -> str:
 
 
 def _row(array: ArrayResult, layer: LayerResult) -> tuple[str, ...]:
-    v = array.verdict
     decides = not layer.ill_conditioned or array in layer.one_step
+    word, *numbers = _numbers(array, "FAIL")
+    return f"  {array.name}", word if decides else "n/a", *numbers
+
+
+def _numbers(array: ArrayResult, failed: str) -> tuple[str, ...]:
+    v = array.verdict
     return (
-        f"  {array.name}",
-        ("pass" if v.passed else "FAIL") if decides else "n/a",
+        "pass" if v.passed else failed,
         f"{v.ratio:.3g}",
         f"{v.max_abs:.1e}",
         f"{v.source_error:.1e}",
@@ -66,6 +72,8 @@ def _notes(report: Report) -> Iterator[str]:
             yield f"{name}: {layer.reason}"
         if layer.diagnosis:
             yield f"{name}: explained by: {layer.diagnosis}"
+    if report.first_divergence is not None:
+        yield f"diverges first: {report.first_divergence}"
     path, name, index = report.worst
     if name:
         yield f"worst: {path or '(root)'} {name} at {list(index)}"

@@ -12,8 +12,9 @@ from lstm_bridge.equivalence.judge import judge
 from lstm_bridge.equivalence.mistakes import MISTAKES, Case, changes_something
 from lstm_bridge.equivalence.oracle import GRADIENTS, ONE_STEP, ORACLES
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
+from lstm_bridge.equivalence.parties.watch import Visit
 from lstm_bridge.equivalence.tree import apply, leaves
-from lstm_bridge.errors import UsageError
+from lstm_bridge.errors import UnsupportedError, UsageError
 
 Inputs = tuple[Any, ...]
 Labelled = dict[str, Array]
@@ -29,6 +30,7 @@ class Truth:
         gradients: inputs and cotangents in, gradients by name out (inputs first); None if unknown.
         one_step: inputs in, inputs of all single teacher-forced steps out; None if unknown.
         case: inputs in, the case that mistakes are tried on out; None if unknown.
+        trace: inputs in, what every sub-module returns in float64 out; None if unknown.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Truth:
     gradients: Callable[[Inputs, Sequence[Array]], Labelled] | None = None
     one_step: Callable[[Inputs], Inputs | None] | None = None
     case: Callable[[Inputs], Case] | None = None
+    trace: Callable[[Inputs], list[Visit]] | None = None
 
 
 def truth_of(source: Party, oracle: Callable[..., Any] | None) -> Truth:
@@ -54,10 +57,10 @@ def truth_of(source: Party, oracle: Callable[..., Any] | None) -> Truth:
     if source.kind:
         return _known(source)
     if source.in_float64 is not None:
-        return Truth(f"{source.name} in float64", source.in_float64)
+        return _itself(source.name, source.in_float64())
     raise UsageError(
         "compare source",
-        expected=f"a torch module, or one of {', '.join(ORACLES)}",
+        expected="a torch module, a Keras layer or model, or a layer that an oracle computes",
         got=source.name,
         fix="pass oracle=, a function of float64 arrays that computes the truth",
     )
@@ -72,7 +75,36 @@ def _known(source: Party) -> Truth:
         lambda inputs, ends: _gradients(kind, options, params, inputs, ends),
         None if step is None else lambda inputs: _float32(step(options, params, inputs)),
         lambda inputs: Case(kind, options, params, inputs),
+        _lazy_trace(source),
     )
+
+
+def _lazy_trace(source: Party) -> Callable[[Inputs], list[Visit]] | None:
+    """Watch a float64 copy of the source, which is made when it is first asked for."""
+    make = source.in_float64
+    if make is None:
+        return None
+
+    def trace(inputs: Inputs) -> list[Visit]:
+        copied = make()
+        return [] if copied.trace is None else copied.trace(inputs)
+
+    return trace
+
+
+def _itself(name: str, copied: Party) -> Truth:
+    """The source's own float64 copy, for what no oracle is written for."""
+
+    def gradients(inputs: Inputs, ends: Sequence[Array]) -> Labelled:
+        if copied.gradients is None:
+            raise UnsupportedError(
+                "compare gradients", expected="a source that can be differentiated", got=name
+            )
+        by_input, by_param = copied.gradients(inputs, ends)
+        labels = ["x"] if len(by_input) == 1 else [f"input {k}" for k in range(len(by_input))]
+        return dict(zip(labels, by_input, strict=True)) | by_param
+
+    return Truth(f"{name} in float64", copied.call, gradients, trace=copied.trace)
 
 
 def _gradients(kind: str, options: Any, params: Any, inputs: Any, ends: Any) -> Labelled:

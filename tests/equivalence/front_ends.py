@@ -124,9 +124,9 @@ def _live_torch(kind: str, options: Any, params: Any) -> Any:
 
 
 def _live_keras(kind: str, options: Any, params: Any) -> Any:
-    from lstm_bridge.equivalence.parties.keras import build_keras
+    from lstm_bridge.equivalence.live import live_party
 
-    return build_keras(kind, options, params)
+    return live_party(kind, options, params)
 
 
 def _live_mlx(kind: str, options: Any, params: Any) -> Any:

@@ -15,7 +15,7 @@ import lstm_bridge.keras.layers
 import lstm_bridge.mlx.nn
 import lstm_bridge.torch.nn
 from lstm_bridge.equivalence.compare import compare
-from lstm_bridge.errors import UnsupportedError, UsageError
+from lstm_bridge.errors import FileSystemError, UnsupportedError, UsageError
 
 torch = pytest.importorskip("torch", reason="compare is tested on live torch modules")
 keras = pytest.importorskip("keras", reason="compare is tested on live Keras layers")
@@ -171,8 +171,12 @@ def test_stock_mlx_is_a_source_too() -> None:
 
 def test_what_cannot_be_compared_is_said_in_one_line() -> None:
     module, port = pair()
-    with pytest.raises(UsageError, match=r"lstm_bridge\.verify"):
-        compare("model.pt", port)
+    with pytest.raises(FileSystemError, match="no-such-model"):
+        compare("no-such-model.pt", port)
+    with pytest.raises(UsageError, match="checkpoint's path"):
+        compare(3, port)
+    with pytest.raises(UsageError, match="float16"):
+        compare(module, port, dtype="int8")
     with pytest.raises(UsageError, match="oracle="):
         compare(lambda x: x, port, np.zeros(3, np.float32))
     with pytest.raises(UsageError, match="wrap the port"):

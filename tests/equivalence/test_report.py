@@ -84,18 +84,19 @@ def test_json_has_one_form_and_no_infinity() -> None:
     plain = json.loads(json.dumps(Report("port", (GOOD, broken)).to_json(), allow_nan=False))
     assert set(plain) == {
         *("schema", "passed", "ported", "source", "ratio", "max_abs", "worst", "diagnosis"),
-        "layers",
+        *("layers", "first_divergence"),
     }
     assert plain["schema"] == 1
     assert plain["ratio"] == "inf"
     assert plain["worst"] == {"layer": "x", "array": "c_n", "index": []}
     assert set(plain["layers"][0]) == {
         *("path", "kind", "source", "oracle", "passed", "ill_conditioned", "weights", "reason"),
-        *("diagnosis", "arrays", "one_step"),
+        *("diagnosis", "arrays", "one_step", "parts"),
     }
     assert set(plain["layers"][0]["arrays"][0]) == {
         *("name", "passed", "ratio", "max_abs", "source_error", "floor", "worst", "reason"),
         *("ulp", "source_ulp", "error_over_time", "source_error_over_time"),
+        *("ulp_histogram", "source_ulp_histogram", "first_step"),
     }
     assert set(plain["layers"][0]["arrays"][0]["ulp"]) == {"p50", "p99.9", "max"}
     assert len(plain["layers"][0]["arrays"][0]["error_over_time"]) == 4

@@ -85,7 +85,7 @@ def test_the_oracle_stands_in_for_a_framework_that_is_not_installed(
 ) -> None:
     file = torch_file(tmp_path) if package == "torch" else keras_file(tmp_path)
     lstm_bridge.convert(file, tmp_path / "out")
-    monkeypatch.setattr("lstm_bridge.equivalence.verify.find_spec", lambda name: None)
+    monkeypatch.setattr("lstm_bridge.equivalence.live.find_spec", lambda name: None)
     report = lstm_bridge.verify(file, tmp_path / "out", gradients=True)
     assert report.passed, report.to_json()
     assert report.source == f"float32 oracle ({package} not installed)"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lstm_bridge.equivalence.inputs import InputSpec
+    from lstm_bridge.equivalence.parties.watch import Visit
 
 Array = NDArray[Any]
 Gradients = tuple[list[Array], dict[str, Array]]
@@ -28,6 +32,9 @@ class Party:
             cannot be differentiated.
         in_float64: the same thing computed in float64, if it offers that.
         eps: rounding step of its dtype at 1.
+        trace: inputs in, what every sub-module returned out; None if it cannot be watched.
+        steps_first: whether sequences inside it are ``[L, N, ...]``, not ``[N, L, ...]``.
+        specs: what it takes, for generated inputs; None if it does not say.
     """
 
     name: str
@@ -36,8 +43,11 @@ class Party:
     options: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Array] = field(default_factory=dict)
     gradients: Callable[[Sequence[Any], Sequence[Array]], Gradients] | None = None
-    in_float64: Callable[[Sequence[Any]], Any] | None = None
+    in_float64: Callable[[], Party] | None = None
     eps: float = 2.0**-23
+    trace: Callable[[Sequence[Any]], list[Visit]] | None = None
+    steps_first: bool = False
+    specs: tuple[InputSpec, ...] | None = None
 
 
 @contextmanager

@@ -7,18 +7,45 @@ from typing import Any
 
 import numpy as np
 
+from lstm_bridge.equivalence.inputs import InputSpec
+from lstm_bridge.equivalence.kinds import L, N
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
 from lstm_bridge.equivalence.parties.find import kind_of
+from lstm_bridge.equivalence.parties.watch import Visit, watched
 from lstm_bridge.equivalence.tree import apply, leaves, rebuild
 
 
-def keras_party(layer: Any) -> Party:
-    """Return a built Keras layer as a party; it is run with training=False."""
+def keras_party(layer: Any, dtype: str | None = None) -> Party:
+    """Return a built Keras layer or model as a party; it is run with training=False.
+
+    Args:
+        layer: the layer.
+        dtype: run a copy of it in this dtype. Default: as it is.
+    """
     import keras
 
+    layer = layer if dtype is None else in_dtype(layer, dtype)
     kind = kind_of(layer)
     options = layer.get_config() if kind else {}
     return party_with(layer, kind, options, f"keras {keras.__version__}")
+
+
+def in_dtype(layer: Any, dtype: str) -> Any:
+    """Return a copy of a built layer or model whose every part computes in one dtype."""
+    import keras
+
+    def typed(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: dtype if k == "dtype" else typed(v) for k, v in value.items()}
+        return type(value)(map(typed, value)) if isinstance(value, list | tuple) else value
+
+    with keras.saving.custom_object_scope(_CUSTOM):
+        made = type(layer).from_config(typed(layer.get_config()))
+    if not made.built:
+        made.build_from_config(layer.get_build_config())
+    for name, variable in variables(layer).items():
+        variables(made)[name].assign(variable.value)
+    return made
 
 
 def party_with(layer: Any, kind: str, options: Mapping[str, Any], name: str) -> Party:
@@ -34,25 +61,76 @@ def party_with(layer: Any, kind: str, options: Mapping[str, Any], name: str) -> 
         options,
         params,
         _torch_gradients(layer, kind) if on_torch else None,
+        lambda: party_with(in_dtype(layer, "float64"), kind, options, name),
+        _EPS.get(layer.compute_dtype, 2.0**-23),
+        _trace(layer, kind),
+        specs=_specs(layer),
     )
 
 
-def build_keras(kind: str, options: Mapping[str, Any], params: Mapping[str, Array]) -> Party:
+_EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def _trace(layer: Any, kind: str) -> Callable[[Sequence[Any]], list[Visit]]:
+    def trace(inputs: Sequence[Any]) -> list[Visit]:
+        with watched(_tree(layer), _to_numpy) as visits:
+            _call(layer, kind, inputs)
+            return visits()
+
+    return trace
+
+
+def _tree(layer: Any) -> dict[str, Any]:
+    """Sub-layers by dotted path; an RNN's cells, which have no outputs of their own, left out."""
+    found: dict[str, Any] = {}
+    for name, part in _parts(layer).items():
+        if not name.startswith("cell"):
+            found[name] = part
+            found |= {f"{name}.{inner}": deep for inner, deep in _tree(part).items()}
+    return found
+
+
+def _specs(layer: Any) -> tuple[InputSpec, ...] | None:
+    """What a model takes, by its own inputs; numbers of tokens where an embedding reads them."""
+    inputs = getattr(layer, "inputs", None)
+    if not inputs:
+        return None
+    parts = [layer, *_tree(layer).values()]
+    tokens = {
+        id(part.input): part.input_dim
+        for part in parts
+        if type(part).__name__ == "Embedding" and part._inbound_nodes
+    }
+    specs = []
+    for tensor in inputs:
+        sizes = (N, *(L if size is None else size for size in tensor.shape[1:]))
+        top = tokens.get(id(tensor))
+        specs.append(InputSpec(sizes, 0, top, "int32") if top else InputSpec(sizes))
+    return tuple(specs)
+
+
+def build_keras(kind: str, options: Mapping[str, Any], params: Mapping[str, Array]) -> Any:
     """Build the live layer from what a checkpoint says of it, with its parameters."""
     import keras
 
-    # Keras 3 has only its own hard_sigmoid; the older slope is given to it as a custom function.
-    def hard_sigmoid_keras2(x: Any) -> Any:
-        return keras.ops.clip(0.2 * x + 0.5, 0, 1)
-
     D = next(v for k, v in params.items() if k.endswith("kernel")).shape[0]
-    with keras.saving.custom_object_scope({"hard_sigmoid_keras2": hard_sigmoid_keras2}):
+    with keras.saving.custom_object_scope(_CUSTOM):
         described = {"class_name": kind.rpartition(".")[2], "config": options}
         layer = _live(described, hard_sigmoid_keras2)
         layer.build((None, D) if kind.endswith("Cell") else (None, None, D))
     for name, variable in variables(layer).items():
         variable.assign(params[name])
-    return party_with(layer, kind, options, f"keras {keras.__version__}")
+    return layer
+
+
+def hard_sigmoid_keras2(x: Any) -> Any:
+    """The older slope: Keras 3 has only its own, so it is given to it as a custom function."""
+    import keras
+
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+_CUSTOM = {"hard_sigmoid_keras2": hard_sigmoid_keras2}
 
 
 def _live(value: Any, old_slope: Any) -> Any:
@@ -69,20 +147,31 @@ def _live(value: Any, old_slope: Any) -> Any:
 
 def variables(layer: Any) -> dict[str, Any]:
     """Return a layer's weights under dotted attribute paths, as a front-end names them."""
-    parts: dict[str, Any] = {}
-    for name in ("forward_layer", "backward_layer", "cell"):
-        if hasattr(layer, name):
-            parts[name] = getattr(layer, name)
-    for k, cell in enumerate(getattr(layer, "cells", ())):
-        parts[f"cells.{k}"] = cell
+    parts = _parts(layer)
     if not parts:
         return {w.name: w for w in layer.weights}
     return {f"{p}.{n}": w for p, part in parts.items() for n, w in variables(part).items()}
 
 
-def _call(layer: Any, kind: str, inputs: Sequence[Any]) -> Any:
+def _parts(layer: Any) -> dict[str, Any]:
+    """A layer's direct parts: a model's layers by name, a wrapper's by attribute."""
+    parts: dict[str, Any] = {}
+    if hasattr(layer, "inputs"):  # only models have them
+        return {part.name: part for part in layer.layers}
+    for name in ("forward_layer", "backward_layer", "cell", "layer"):
+        part = getattr(layer, name, None)
+        # Bidirectional's layer is its forward_layer.
+        if part is not None and all(part is not other for other in parts.values()):
+            parts[name] = part
+    for k, cell in enumerate(getattr(layer, "cells", ())):
+        parts[f"cells.{k}"] = cell
+    return parts
 
-    x, *rest = apply(_to_tensor, tuple(inputs))
+
+def _call(layer: Any, kind: str, inputs: Sequence[Any]) -> Any:
+    x, *rest = apply(_to_tensor(layer), tuple(inputs))
+    if len(getattr(layer, "inputs", None) or ()) > 1:  # a model takes its inputs as one list
+        return layer([x, *rest], training=False)
     if kind in ("", "keras.layers.LSTMCell"):
         return layer(x, *rest, training=False)
     names = ("initial_state", "mask")
@@ -90,12 +179,18 @@ def _call(layer: Any, kind: str, inputs: Sequence[Any]) -> Any:
     return layer(x, training=False, **given)
 
 
-def _to_tensor(value: Any) -> Any:
+def _to_tensor(layer: Any) -> Callable[[Any], Any]:
+    """NumPy to a tensor, in the layer's own dtype if floating."""
     import keras
 
-    if isinstance(value, np.ndarray):
+    def convert(value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
         value = np.array(value, order="C")  # torch takes no negative strides
-    return keras.ops.convert_to_tensor(value)
+        floating = np.issubdtype(value.dtype, np.floating)
+        return keras.ops.convert_to_tensor(value, layer.compute_dtype if floating else None)
+
+    return convert
 
 
 def _torch_gradients(
@@ -104,7 +199,7 @@ def _torch_gradients(
     def gradients(inputs: Sequence[Any], cotangents: Sequence[Array]) -> Gradients:
         import torch
 
-        held = [torch.tensor(leaf) for leaf in leaves(tuple(inputs))]
+        held = [_to_tensor(layer)(leaf).detach() for leaf in leaves(tuple(inputs))]
         wanted = [t.requires_grad_() for t in held if t.is_floating_point()]
         outs = leaves(_call(layer, kind, rebuild(tuple(inputs), held)))
         weights = {name: v.value for name, v in variables(layer).items()}
@@ -126,6 +221,7 @@ def _to_numpy(tensor: Any) -> Array:
 
     if hasattr(tensor, "detach"):
         # Keras's own conversion of torch tensors warns under NumPy 2.
-        tensor = tensor.detach().cpu().numpy()
+        tensor = tensor.detach().cpu()
+        tensor = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     array: Array = keras.ops.convert_to_numpy(tensor)
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -11,22 +12,33 @@ import mlx.utils
 import numpy as np
 
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evaluation
+from lstm_bridge.equivalence.parties.watch import Visit, watched
 from lstm_bridge.equivalence.tree import apply, leaves, rebuild
 
 
-def mlx_party(module: Any, kind: str) -> Party:
-    """Return an MLX module as a party; it is run in evaluation mode and left as it was."""
+def mlx_party(module: Any, kind: str, dtype: str | None = None) -> Party:
+    """Return an MLX module as a party; it is run in evaluation mode and left as it was.
+
+    Args:
+        module: the module.
+        kind: class path that an oracle exists for; "" if none.
+        dtype: run a copy of it in this dtype. Default: as it is.
+    """
+    if dtype is not None:
+        module = copy.deepcopy(module)
+        module.set_dtype(getattr(mx, dtype))
     params = dict(mlx.utils.tree_flatten(module.parameters()))
     floats = [p.dtype for p in params.values() if mx.issubdtype(p.dtype, mx.floating)]
-    dtype = floats[0] if floats else mx.float32
+    held = floats[0] if floats else mx.float32
     return Party(
         f"{type(module).__module__}.{type(module).__qualname__} on mlx {version('mlx')}",
-        _call(module, kind, dtype),
+        _call(module, kind, held),
         kind,
         {},
         {name: to_numpy(p) for name, p in params.items()},
-        _gradients(module, kind, dtype),
-        eps=mx.finfo(dtype).eps if dtype != mx.bfloat16 else 2.0**-7,
+        _gradients(module, kind, held),
+        eps=mx.finfo(held).eps if held != mx.bfloat16 else 2.0**-7,
+        trace=_trace(module, kind, held),
     )
 
 
@@ -36,6 +48,16 @@ def _call(module: Any, kind: str, dtype: mx.Dtype) -> Callable[[Sequence[Any]], 
         return apply(to_numpy, _in_evaluation(module, kind, arrays))
 
     return call
+
+
+def _trace(module: Any, kind: str, dtype: mx.Dtype) -> Callable[[Sequence[Any]], list[Visit]]:
+    def trace(inputs: Sequence[Any]) -> list[Visit]:
+        parts = {path: part for path, part in module.named_modules() if path}
+        with watched(parts, to_numpy) as visits:
+            _call(module, kind, dtype)(inputs)
+            return visits()
+
+    return trace
 
 
 def _in_evaluation(module: Any, kind: str, inputs: tuple[Any, ...]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evaluation
+from lstm_bridge.equivalence.parties.watch import Visit, watched
 from lstm_bridge.equivalence.tree import apply, leaves, rebuild
 
 _OPTIONS = (
@@ -20,23 +21,35 @@ _OPTIONS = (
 )
 
 
-def torch_party(module: Any, kind: str) -> Party:
-    """Return a torch module as a party; it is run in evaluation mode and left as it was."""
+def torch_party(module: Any, kind: str, dtype: str | None = None) -> Party:
+    """Return a torch module as a party; it is run in evaluation mode and left as it was.
+
+    Args:
+        module: the module.
+        kind: class path that an oracle exists for; "" if none.
+        dtype: run a copy of it in this dtype. Default: as it is.
+    """
     import torch
 
+    if dtype is not None:
+        module = copy.deepcopy(module).to(getattr(torch, dtype))
     options = {name: getattr(module, name) for name in _OPTIONS if hasattr(module, name)}
-    params = {name: _to_numpy(p) for name, p in module.named_parameters()}
-    eps = max((torch.finfo(p.dtype).eps for p in module.parameters()), default=2.0**-23)
+    params = {name: to_numpy(p) for name, p in module.named_parameters()}
+    floats = [p.dtype for p in module.parameters() if p.is_floating_point()]
+    eps = max((torch.finfo(d).eps for d in floats), default=2.0**-23)
     package = kind.partition(".")[0] if kind else "torch"
+    recurrent = [m for m in module.modules() if hasattr(m, "batch_first")]
     return Party(
         _name(package),
-        _call(module, None),
+        _call(module),
         kind,
         _network_options(kind, module, options),
         params,
         _gradients(module),
-        None if kind else _call(copy.deepcopy(module).double(), torch.float64),
+        lambda: torch_party(module, "", "float64"),
         eps,
+        _trace(module),
+        any(not m.batch_first for m in recurrent),
     )
 
 
@@ -68,22 +81,32 @@ def build_torch(kind: str, options: Mapping[str, Any], params: Mapping[str, Arra
     return layer.eval()
 
 
-def _call(module: Any, dtype: Any) -> Callable[[Sequence[Any]], Any]:
+def _call(module: Any) -> Callable[[Sequence[Any]], Any]:
     def call(inputs: Sequence[Any]) -> Any:
         import torch
 
-        tensors = apply(_tensor(module, dtype), tuple(inputs))
+        tensors = apply(_tensor(module), tuple(inputs))
         with evaluation(module), torch.no_grad():
-            return apply(_to_numpy, module(*tensors))
+            return apply(to_numpy, module(*tensors))
 
     return call
+
+
+def _trace(module: Any) -> Callable[[Sequence[Any]], list[Visit]]:
+    def trace(inputs: Sequence[Any]) -> list[Visit]:
+        parts = {path: part for path, part in module.named_modules() if path}
+        with watched(parts, to_numpy) as visits:
+            _call(module)(inputs)
+            return visits()
+
+    return trace
 
 
 def _gradients(module: Any) -> Callable[[Sequence[Any], Sequence[Array]], Gradients]:
     def gradients(inputs: Sequence[Any], cotangents: Sequence[Array]) -> Gradients:
         import torch
 
-        held = [_tensor(module, None)(leaf) for leaf in leaves(tuple(inputs))]
+        held = [_tensor(module)(leaf) for leaf in leaves(tuple(inputs))]
         wanted = [t.requires_grad_() for t in held if t.is_floating_point()]
         with evaluation(module):
             outs = leaves(module(*rebuild(tuple(inputs), held)))
@@ -100,27 +123,29 @@ def _gradients(module: Any) -> Callable[[Sequence[Any], Sequence[Array]], Gradie
             allow_unused=True,
             materialize_grads=True,
         )
-        arrays = [_to_numpy(g) for g in found]
+        arrays = [to_numpy(g) for g in found]
         return arrays[: len(wanted)], dict(zip(params, arrays[len(wanted) :], strict=True))
 
     return gradients
 
 
-def _tensor(module: Any, dtype: Any) -> Callable[[Array], Any]:
+def _tensor(module: Any) -> Callable[[Array], Any]:
     """NumPy to a tensor of the module's device and, if floating, of its dtype."""
     import torch
 
-    like = next(iter(module.parameters()), torch.zeros(()))
+    floats = (p for p in module.parameters() if p.is_floating_point())
+    like = next(floats, torch.zeros(()))
 
     def convert(array: Array) -> Any:
         # torch takes no negative strides.
         tensor = torch.tensor(np.array(array, order="C"), device=like.device)
-        return tensor.to(dtype or like.dtype) if tensor.is_floating_point() else tensor
+        return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
 
     return convert
 
 
-def _to_numpy(tensor: Any) -> Array:
+def to_numpy(tensor: Any) -> Array:
+    """Return a tensor as NumPy; bfloat16, which NumPy has not, as float32."""
     import torch
 
     tensor = tensor.detach().cpu()

@@ -1,12 +1,13 @@
-"""Stock mlx.nn.LSTM layers put together again as the layer that they were converted from.
+"""Layers of another framework put together again as the layer that they were converted from.
 
 Shape letters: N batch, L length, D input, H hidden, K layers · directions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,68 +63,61 @@ def _from_keras(p: Mapping[str, Array], start: str) -> Weights:
     return found | ({"bias": p[f"{start}bias"]} if f"{start}bias" in p else {})
 
 
+States = list[tuple[Array, Array]]
+Link = Callable[[Array, States], tuple[Array, States]]
+"""One layer over ``x [N, L, D]`` from its directions' (h, c): outputs and last (h, c) of each."""
+
+
 @dataclass(frozen=True, slots=True)
-class Stock:
-    """Stock layers by strand name, run as the source layer runs.
+class Chain:
+    """Layers one after the other, run as the layer that they were converted from runs.
 
     Args:
         kind: class path of the source layer.
         options: its constructor arguments.
-        parts: strand name → the stock layer as a party.
+        links: the layers, each with the number of directions it has.
+        parties: who computes them.
     """
 
     kind: str
     options: Mapping[str, Any]
-    parts: Mapping[str, Party]
+    links: Sequence[tuple[Link, int]]
+    parties: Sequence[Party]
 
     def party(self) -> Party:
         """Return the whole as one party."""
-        first = next(iter(self.parts.values()))
-        return Party(f"{len(self.parts)} x {first.name}", self.call, eps=first.eps)
+        first = self.parties[0]
+        return Party(f"{len(self.parties)} x {first.name}", self.call, eps=first.eps)
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Take and return what the source layer does."""
         if self.kind == "mlx.nn.LSTM":
-            return self.parts["l0"].call(inputs)
+            return self.parties[0].call(inputs)
         return self._torch(inputs) if self.kind.startswith("torch.") else self._keras(inputs)
 
     def _torch(self, inputs: Sequence[Any]) -> Any:
         x, (h0, c0) = inputs
         if self.kind.endswith("Cell"):
-            _, h, c = self._strand("l0", x[:, None], h0, c0)
+            _, [(h, c)] = self._layers(x[:, None], [(h0, c0)])
             return h, c
         batch_first = self.options.get("batch_first", False)
         x = x if batch_first else x.swapaxes(0, 1)
-        states = list(zip(h0, c0, strict=True))
-        x, last = self._layers(x, states)
+        x, last = self._layers(x, list(zip(h0, c0, strict=True)))
         hs, cs = zip(*last, strict=True)
         return (x if batch_first else x.swapaxes(0, 1)), (np.stack(hs), np.stack(cs))
 
-    def _layers(self, x: Array, states: list[Any]) -> tuple[Array, list[tuple[Array, Array]]]:
-        last: list[tuple[Array, Array]] = []
-        depth = 0
-        while f"l{depth}" in self.parts:
-            outs = []
-            for name in (f"l{depth}", f"l{depth}_reverse"):
-                if name in self.parts:
-                    y, h, c = self._strand(name, x, *states[len(last)])
-                    outs.append(y)
-                    last.append((h, c))
-            x = np.concatenate(outs, axis=-1)
-            depth += 1
+    def _layers(self, x: Array, states: States) -> tuple[Array, States]:
+        last: States = []
+        for link, directions in self.links:
+            x, ends = link(x, states[len(last) : len(last) + directions])
+            last += ends
         return x, last
-
-    def _strand(self, name: str, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
-        """One stock layer over ``x [N, L, D]``, outputs at the input's time positions."""
-        turn = -1 if name.endswith("_reverse") else 1
-        hs, cs = self.parts[name].call((x[:, ::turn], h, c))
-        return hs[:, ::turn], hs[:, -1], cs[:, -1]
 
     def _keras(self, inputs: Sequence[Any]) -> Any:
         x, state, *rest = inputs
         if any(value is not None for value in rest):
             raise UnsupportedError(
-                "stock mlx.nn.LSTM", expected="inputs without a mask", got="a mask"
+                "another framework's layers", expected="inputs without a mask", got="a mask"
             )
         options: Mapping[str, Any] = self.options
         merge = None
@@ -151,3 +145,29 @@ def _merged(y: Array, mode: str | None) -> list[Array]:
         return [a, b]
     merged = {"concat": y, "sum": a + b, "ave": (a + b) / 2, "mul": a * b}
     return [merged[mode]]
+
+
+def stock(kind: str, options: Mapping[str, Any], parts: Mapping[str, Party]) -> Chain:
+    """Return stock mlx.nn.LSTM layers, by strand name, as the source layer.
+
+    Args:
+        kind: class path of the source layer.
+        options: its constructor arguments.
+        parts: strand name (``l0``, ``l0_reverse`` …) → the stock layer as a party.
+    """
+    links: list[tuple[Link, int]] = []
+    while f"l{len(links)}" in parts:
+        names = [f"l{len(links)}{end}" for end in ("", "_reverse")]
+        sides = [parts[name] for name in names if name in parts]
+        links.append((partial(_stock_link, sides), len(sides)))
+    return Chain(kind, options, links, list(parts.values()))
+
+
+def _stock_link(sides: Sequence[Party], x: Array, states: States) -> tuple[Array, States]:
+    """Forward and backward stock layers side by side, outputs at the input's time positions."""
+    outs, last = [], []
+    for turn, side, (h, c) in zip((1, -1), sides, states, strict=False):
+        hs, cs = side.call((x[:, ::turn], h, c))
+        outs.append(hs[:, ::turn])
+        last.append((hs[:, -1], cs[:, -1]))
+    return np.concatenate(outs, axis=-1), last
