@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lstm_bridge.checkpoints.hdf5_dense import dense_links, name_hash
 from lstm_bridge.checkpoints.hdf5_format import (
-    LATEST,
     LINK,
     LINK_INFO,
     SYMBOL_TABLE,
@@ -43,16 +43,25 @@ def read_links(data: Hdf5Bytes, messages: list[Message], place: Place) -> dict[s
             links[name] = address
         elif message.kind == LINK_INFO:
             group = True
-            _check_compact(Cursor(message.body, place), place)
+            links |= _dense(data, Cursor(message.body, place), place)
     return links if group else None
 
 
-def _check_compact(cursor: Cursor, place: Place) -> None:
+def _dense(data: Hdf5Bytes, cursor: Cursor, place: Place) -> dict[str, int]:
+    """Return the links of a dense group, by name; none if the group is not dense."""
     cursor.take(1)
     if cursor.number(1) & 1:
         cursor.take(8)
-    if cursor.number(8) != UNDEFINED:
-        raise place.container("a group with a symbol table", "a dense group", LATEST)
+    heap, tree = cursor.number(8), cursor.number(8)
+    if heap == UNDEFINED:
+        return {}
+    links: dict[str, int] = {}
+    for stored, body in dense_links(data, heap, tree, place):
+        name, address = _link(Cursor(body, place), place)
+        if name in links or name_hash(name.encode()) != stored:
+            raise place.container("links under the hashes of their names", quote(name))
+        links[name] = address
+    return dict(sorted(links.items()))
 
 
 def _link(cursor: Cursor, place: Place) -> tuple[str, int]:

@@ -95,6 +95,11 @@ def numbered_keras(file: h5py.File) -> None:
     )
 
 
+def dense(file: h5py.File) -> None:
+    for number in range(12):
+        file[f"é{number}"] = float(number)
+
+
 def npz_bytes(save: Callable[..., None] = np.savez) -> bytes:
     stream = io.BytesIO()
     save(stream, kernel=KERNEL, bias=BIAS)
@@ -120,6 +125,7 @@ def small_files() -> dict[str, bytes]:
         "legacy.h5": hdf5_bytes(legacy_keras),
         "numbered.weights.h5": hdf5_bytes(numbered_keras),
         "new.hdf5": hdf5_bytes(legacy_keras, libver="latest"),
+        "dense.h5": hdf5_bytes(dense),
         "one.keras": zip_bytes(
             {
                 "metadata.json": json.dumps({"keras_version": "3.15.1"}).encode(),

@@ -179,7 +179,7 @@ def test_edited_torch_files(make, files, tmp_path: Path, name: str, changes) -> 
 
 
 @given(edits)
-@pytest.mark.parametrize("name", ["legacy.h5", "numbered.weights.h5", "new.hdf5"])
+@pytest.mark.parametrize("name", ["legacy.h5", "numbered.weights.h5", "new.hdf5", "dense.h5"])
 @SHARES_FILES
 def test_edited_hdf5_ends_in_arrays_or_a_refusal(files, name: str, changes) -> None:
     # No oracle here: the HDF5 library itself crashes on some of these.

@@ -204,7 +204,7 @@ def test_hundreds_of_groups_after_deletions(write: Write, make) -> None:
 
 
 def test_long_and_wide_texts(write: Write, make) -> None:
-    names = [f"a_rather_long_name_of_a_layer_{i}" for i in range(50)]
+    names = [f"ünïcode_{i}" for i in range(50)]  # so many of these make a dense group
 
     def build(file: h5py.File) -> None:
         file.attrs.create("layer_names", names, dtype=h5py.string_dtype())
@@ -215,6 +215,21 @@ def test_long_and_wide_texts(write: Write, make) -> None:
     with open_checkpoint(write("wide.h5", make.hdf5(build))) as file:
         assert file.metadata["layer_names"] == names
         assert file.metadata["keras_version"] == "2.17.0"
+
+
+@pytest.mark.parametrize("count", [9, 30, 400])
+@pytest.mark.parametrize(
+    "options", [{"track_order": True}, {"libver": "latest"}, {}], ids=["order", "latest", "default"]
+)
+def test_dense_groups_of_every_depth(write: Write, make, count: int, options: dict) -> None:
+    def build(file: h5py.File) -> None:
+        for number in range(count):
+            file[f"é{'n' * 150}{number}"] = float(number)
+
+    with open_checkpoint(write("dense.h5", make.hdf5(build, **options))) as file:
+        assert len(file.tensors) == count
+        for number in (0, count // 2, count - 1):
+            assert file.read(f"é{'n' * 150}{number}") == number
 
 
 def test_negative_control_swapped_weights_are_noticed(tmp_path: Path) -> None:
