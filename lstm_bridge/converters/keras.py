@@ -41,7 +41,7 @@ def find(tensors: Tensors) -> Found:
     tree = walk(config, reader) if isinstance(config, dict) else None
     groups = groups_of(tensors)
     leaves = _pair(tree, groups, tensors) if tree else _leaves_by_name(groups, reader)
-    found = Found()
+    found = Found(code=dict(tree.code) if tree else {})
     for leaf, members in leaves:
         if leaf.kind:
             _add(tensors, found, reader, leaf, members)
@@ -64,10 +64,15 @@ def _pair(tree: Tree, groups: list[Group], tensors: Tensors) -> list[tuple[Leaf,
     """Give each leaf of the config its weight groups."""
     if tensors.metadata["layout"] == "vars":
         by_path = {group.path: group for group in groups}
-        return [
+        found = [
             (leaf, [_at(by_path, cell, leaf, tensors) for cell in leaf.cells])
             for leaf in tree.leaves
         ]
+        known = {cell.vars_path for leaf in tree.leaves for cell in leaf.cells}
+        for group in groups:
+            if group.path not in known:
+                raise _further(tensors, group.path, group)
+        return found
     queues: dict[str, list[Group]] = {}
     for group in groups:
         queues.setdefault(group.top, []).append(group)
@@ -79,14 +84,18 @@ def _pair(tree: Tree, groups: list[Group], tensors: Tensors) -> list[tuple[Leaf,
         pairs.append((leaf, [queue.pop(0) for _ in leaf.cells]))
     for top, rest in queues.items():
         if rest:
-            raise ConfigError(
-                tensors.file,
-                member=top,
-                expected="as many recurrent layers as the config names",
-                got=f"further weights {rest[0].path!r}",
-                fix="config and weights are not of the same model",
-            )
+            raise _further(tensors, top, rest[0])
     return pairs
+
+
+def _further(tensors: Tensors, member: str, group: Group) -> ConfigError:
+    return ConfigError(
+        tensors.file,
+        member=member,
+        expected="as many recurrent layers as the config names",
+        got=f"further weights {group.path!r}",
+        fix="config and weights are not of the same model",
+    )
 
 
 def _at(by_path: Mapping[str, Group], cell: Cell, leaf: Leaf, tensors: Tensors) -> Group:
@@ -159,7 +168,7 @@ def _add(tensors: Tensors, found: Found, reader: Reader, leaf: Leaf, groups: lis
     try:
         for cell, group in zip(leaf.cells, groups, strict=True):
             recipes = _recipes(cell, group)
-            _check(tensors, cell, group, recipes)
+            _check(tensors, cell, group, recipes, leaf.inputs)
             parameters |= {cell.prefix + name: recipe for name, recipe in recipes.items()}
             if cell.class_name == "CuDNNLSTM":
                 rules.append("cuDNN biases summed")
@@ -187,11 +196,19 @@ def _recipes(cell: Cell, group: Group) -> dict[str, Recipe]:
     return recipes
 
 
-def _check(tensors: Tensors, cell: Cell, group: Group, recipes: Mapping[str, Recipe]) -> None:
-    """Compare the weights with the config: H, bias, and each shape."""
+def _check(
+    tensors: Tensors,
+    cell: Cell,
+    group: Group,
+    recipes: Mapping[str, Recipe],
+    inputs: int | None,
+) -> None:
+    """Compare the weights with the config: D, H, bias, and each shape."""
     entries = dict(tensors.entries)
     shapes = {name: shape_of(recipe, entries) for name, recipe in recipes.items()}
     D = shapes["kernel"][0] if shapes.get("kernel") else 0
+    if inputs is not None and ("cells." not in cell.prefix or "cells.0." in cell.prefix):
+        D = inputs
     H = cell.units
     wanted: dict[str, tuple[int, ...]] = {"kernel": (D, 4 * H), "recurrent_kernel": (H, 4 * H)}
     if cell.use_bias:

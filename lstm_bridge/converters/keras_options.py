@@ -6,10 +6,11 @@ weights are loaded: initializers, shapes that the weights imply, hints about spe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lstm_bridge.core.activations import ACTIVATIONS
 from lstm_bridge.errors import ConfigError
 
 Config = Mapping[str, Any]
@@ -35,7 +36,12 @@ _NO_EFFECT = {
     *("batch_input_shape", "batch_shape", "input_shape", "input_dtype", "input_dim"),
     *("input_length", "W_regularizer", "U_regularizer", "b_regularizer", "module"),
 }
-_MUST_BE_FALSE = {"time_major", "sparse", "ragged"}
+_MUST_BE_FALSE = {"time_major", "sparse", "ragged", "num_constants", "reverse_state_order"}
+_SWITCHES = (
+    *("use_bias", "return_sequences", "return_state", "go_backwards", "stateful"),
+    "zero_output_for_mask",
+)
+_MOST_UNITS = 2**24 - 1
 
 
 @dataclass(slots=True)
@@ -75,7 +81,7 @@ class Reader:
 
     def lstm(self, class_name: str, config: Config, where: str) -> dict[str, Any]:
         """Return the Keras 3 arguments of an LSTM, LSTMCell or CuDNNLSTM config."""
-        options = self._renamed(config, where)
+        options = self.known(config, where)
         self._check_units(options.get("units"), where)
         if class_name == "CuDNNLSTM":
             options |= {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
@@ -84,9 +90,7 @@ class Reader:
         for key in ("activation", "recurrent_activation"):
             if key in options:
                 options[key] = self._activation(options[key], where, key)
-        if isinstance(options.get("dtype"), dict):
-            options["dtype"] = options["dtype"].get("config", {}).get("name")
-        return {key: value for key, value in options.items() if value is not None}
+        return options
 
     def _activation(self, value: Any, where: str, key: str) -> str:
         """Return the name of an activation as the core spells it."""
@@ -98,6 +102,13 @@ class Reader:
             expected = "a built-in activation's name"
             raise self.refuse(
                 f"{where}.{key}", expected, repr(value)[:80], "custom code is not run"
+            )
+        if value not in ACTIVATIONS:
+            raise self.refuse(
+                f"{where}.{key}",
+                f"one of {', '.join(ACTIVATIONS)}",
+                repr(value)[:80],
+                "state a built-in one, or compute the layer elsewhere",
             )
         if value == "hard_sigmoid" and self.major < 3:
             self.note(where, f"{key}: hard_sigmoid of Keras {self.version}, slope 0.2")
@@ -118,38 +129,69 @@ class Reader:
             )
         return "hard_sigmoid" if old else "sigmoid"
 
-    def _renamed(self, config: Config, where: str) -> dict[str, Any]:
-        """Translate Keras 1 names, drop what has no effect, refuse what is unknown."""
+    def known(
+        self, config: Config, where: str, carried: Collection[str] = _CARRIED
+    ) -> dict[str, Any]:
+        """Return the options that are carried, under Keras 3's names.
+
+        What has no effect is dropped; what would be lost is refused.
+        """
         options: dict[str, Any] = {}
         for key, value in config.items():
             name = _KERAS_1_NAMES.get(key, key)
-            if name in _CARRIED:
+            if name in carried:
                 options[name] = value
             elif name in _MUST_BE_FALSE and value:
                 raise self.refuse(
-                    where, f"{key}=False", repr(value), "re-save the model without it"
+                    where, f"{key}=False", repr(value)[:80], "re-save the model without it"
                 )
             elif name not in _NO_EFFECT | _MUST_BE_FALSE:
                 raise self.refuse(
                     where, "options known to Keras 1-3", f"{key}={value!r}"[:80], "report it"
                 )
+        self._check_types(options, where)
         if self.major == 1:
             for key in _TRAINING_ONLY:
                 if config.get(key):
                     self.note(where, f"{key} of Keras 1 acts in training only: left out")
             options.pop("activity_regularizer", None)
-        return options
+        return {key: value for key, value in options.items() if value is not None}
+
+    def _check_types(self, options: dict[str, Any], where: str) -> None:
+        for key in _SWITCHES:
+            if not isinstance(options.get(key), bool | None):
+                expected, got = "true or false", repr(options[key])[:80]
+                raise self.refuse(f"{where}.{key}", expected, got, "the config is damaged")
+        for key in ("dropout", "recurrent_dropout"):
+            rate = options.get(key) or 0
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+                expected, got = "a rate from 0 to 1", repr(rate)[:80]
+                raise self.refuse(f"{where}.{key}", expected, got, "the config is damaged")
+        policy = options.get("dtype")
+        if isinstance(policy, dict):
+            inner = policy.get("config")
+            options["dtype"] = inner.get("name") if isinstance(inner, dict) else None
 
     def _check_units(self, units: Any, where: str) -> None:
-        if type(units) is not int or not 0 < units < 2**24:
-            raise self.refuse(
-                f"{where}.units", "a positive integer", repr(units)[:80], "the config is damaged"
-            )
+        if type(units) is not int or not 0 < units <= _MOST_UNITS:
+            expected = f"an integer from 1 to {_MOST_UNITS}"
+            raise self.refuse(f"{where}.units", expected, repr(units)[:80], "the config is damaged")
 
 
 def child(config: Config, key: str, reader: Reader, where: str) -> Config:
     """Return the serialized layer under ``key``."""
     value = config.get(key)
-    if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
-        raise reader.refuse(f"{where}.{key}", "a serialized layer", repr(value)[:80], "re-save it")
-    return value
+    return serialized(value, reader, f"{where}.{key}")
+
+
+def serialized(value: Any, reader: Reader, where: str) -> Config:
+    """Return a serialized layer or cell, once it is one.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    whole = isinstance(value, dict) and isinstance(value.get("config"), dict)
+    if not whole or not isinstance(value.get("class_name"), str):
+        raise reader.refuse(where, "a serialized layer", repr(value)[:80], "re-save it")
+    found: Config = value
+    return found

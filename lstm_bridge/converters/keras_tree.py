@@ -7,11 +7,12 @@ top-level layer's name), and its place in a Keras 3 file (snake-cased *class* pl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lstm_bridge.converters.keras_options import Config, Reader, child
+from lstm_bridge.converters.keras_graph import check_graph, code_in
+from lstm_bridge.converters.keras_options import Config, Reader, child, serialized
 
 LSTMS = ("LSTM", "CuDNNLSTM")
 OTHER_RECURRENT = ("GRU", "CuDNNGRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -48,6 +49,7 @@ class Leaf:
         kind: front-end class, or "" for a recurrent layer that is no LSTM.
         options: constructor arguments.
         cells: its cells in the order Keras writes them.
+        inputs: D, where the config says it.
     """
 
     path: str
@@ -55,14 +57,22 @@ class Leaf:
     kind: str
     options: Mapping[str, Any]
     cells: tuple[Cell, ...]
+    inputs: int | None = None
 
 
 @dataclass(slots=True)
 class Tree:
-    """What a walk over the config found: recurrent leaves, and layer names by Keras 3 path."""
+    """What a walk over the config found.
+
+    Args:
+        leaves: the recurrent layers.
+        names: Keras 3 path → dotted path of every layer.
+        code: dotted path → why a layer is not read: it is code, or another package's.
+    """
 
     leaves: list[Leaf] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)  # "layers/lstm_1" → dotted path
+    names: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
 
 
 def walk(model: Config, reader: Reader) -> Tree:
@@ -87,16 +97,20 @@ def _walk_model(
             "config", f"models nested {_MAX_DEPTH} deep at most", "more", "flatten it"
         )
     counters: dict[str, int] = {}
-    for index, layer in enumerate(_layers(model, reader)):
-        class_name, config = _named(layer, reader, index)
-        name = config.get("name") or layer.get("name") or f"layer_{index}"
+    layers = _layers(model, reader)
+    named = [_named(layer, reader, index) for index, layer in enumerate(layers)]
+    check_graph(layers, reader)
+    for index, (layer, (class_name, name)) in enumerate(zip(layers, named, strict=True)):
         base = snake(class_name)
         count = counters.get(base, 0)
         counters[base] = count + 1
         here = f"{vars_path}layers/{base}" + (f"_{count}" if count else "")
-        where = f"{path}.{name}" if path else str(name)
+        where = f"{path}.{name}" if path else name
         tree.names[here] = where
-        _walk_layer(layer, reader, tree, where, here, top or str(name), depth)
+        if why := code_in(layer, index):
+            tree.code[where] = why
+        else:
+            _walk_layer(layer, reader, tree, where, here, top or name, depth)
 
 
 def _walk_layer(
@@ -113,7 +127,16 @@ def _walk_layer(
         described = _recurrent(layer, reader, where, here)
         if described is not None:
             kind, options, cells = described
-            tree.leaves.append(Leaf(where, top, kind, options, tuple(cells)))
+            tree.leaves.append(Leaf(where, top, kind, options, tuple(cells), _width(layer)))
+
+
+def _width(layer: Config) -> int | None:
+    """Return D as Keras 3's build_config, Keras 2's batch_input_shape or Keras 1 says it."""
+    config, build = layer["config"], layer.get("build_config")
+    shape = build.get("input_shape") if isinstance(build, dict) else None
+    shape = shape or config.get("batch_input_shape") or [config.get("input_dim")]
+    last = shape[-1] if isinstance(shape, list) and shape else None
+    return last if type(last) is int else None
 
 
 Described = tuple[str, dict[str, Any], list[Cell]]
@@ -141,7 +164,7 @@ def _rnn(config: Config, reader: Reader, where: str, here: str) -> Described:
     """An RNN over an LSTMCell, or over StackedRNNCells of them."""
     cell = child(config, "cell", reader, where)
     serialized, cells = _cell(cell, reader, where, "cell.", f"{here}/cell")
-    kept = {k: v for k, v in config.items() if k in _RNN_OPTIONS}
+    kept = reader.known({k: v for k, v in config.items() if k != "cell"}, where, _RNN_OPTIONS)
     is_lstm = all(c.class_name == "LSTMCell" for c in cells)
     return "keras.layers.RNN" if is_lstm else "", {**kept, "cell": serialized}, cells
 
@@ -168,8 +191,10 @@ def _cell(
     counters: dict[str, int] = {}
     configs: list[Config] = []
     cells: list[Cell] = []
+    own = {k: v for k, v in cell["config"].items() if k != "cells"}
+    reader.known(own, where, ("name", "trainable", "dtype"))
     for k, member in enumerate(members):
-        base = snake(str(member.get("class_name")))
+        base = snake(str(serialized(member, reader, f"{where}.cells[{k}]")["class_name"]))
         count = counters.get(base, 0)
         counters[base] = count + 1
         inner = f"{here}/cells/{base}" + (f"_{count}" if count else "")
@@ -181,11 +206,16 @@ def _cell(
 
 def _bidirectional(config: Config, reader: Reader, where: str, here: str) -> Described | None:
     """A Bidirectional over an LSTM (or an RNN of LSTMCells); None around anything else."""
+    own = {k: v for k, v in config.items() if k not in _BIDIRECTIONAL_PARTS}
     options: dict[str, Any] = {"merge_mode": config.get("merge_mode", "concat")}
-    options |= {k: v for k, v in config.items() if k in ("name", "trainable", "dtype")}
+    if options["merge_mode"] not in _MERGE_MODES:
+        expected, got = f"one of {_MERGE_MODES}", repr(options["merge_mode"])[:80]
+        raise reader.refuse(f"{where}.merge_mode", expected, got, "the config is damaged")
+    options |= reader.known(own, where, ("name", "trainable", "dtype"))
     cells: list[Cell] = []
     forward = child(config, "layer", reader, where)
-    sides = {"forward_layer": forward, "backward_layer": config.get("backward_layer") or forward}
+    other = child(config, "backward_layer", reader, where) if config.get("backward_layer") else None
+    sides = {"forward_layer": forward, "backward_layer": other or forward}
     kinds = set()
     for side, layer in sides.items():
         described = _recurrent(layer, reader, f"{where}.{side}", f"{here}/{side}")
@@ -200,32 +230,44 @@ def _bidirectional(config: Config, reader: Reader, where: str, here: str) -> Des
     return "" if "" in kinds else "keras.layers.Bidirectional", options, cells
 
 
+_MERGE_MODES = ("concat", "sum", "mul", "ave", None)
+_BIDIRECTIONAL_PARTS = ("layer", "backward_layer", "merge_mode")
+
+
 def _with_prefix(cell: Cell, prefix: str) -> Cell:
     return Cell(prefix + cell.prefix, cell.vars_path, cell.class_name, cell.units, cell.use_bias)
 
 
-def _layers(model: Config, reader: Reader) -> Iterator[Config]:
-    """Yield the serialized layers; a Sequential of Keras 1 and 2 is a bare list."""
+def _layers(model: Config, reader: Reader) -> list[Config]:
+    """Return the serialized layers; a Sequential of Keras 1 and 2 is a bare list."""
     config = model.get("config")
     layers = config.get("layers") if isinstance(config, dict) else config
     if not isinstance(layers, list):
         raise reader.refuse(
             "config",
             "a Sequential or Functional model with its layers",
-            f"{model.get('class_name')!r} without a layer list",
+            f"{model.get('class_name')!r} without a layer list"[:80],
             "a subclassed model keeps its layers in code: save its weights alone (.weights.h5)",
         )
-    yield from layers
+    return layers
 
 
-def _named(layer: Any, reader: Reader, index: int) -> tuple[str, Config]:
-    if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
-        raise reader.refuse(
-            f"config.layers[{index}]", "a serialized layer", repr(layer)[:80], "re-save"
-        )
-    config = layer.get("config")
+def _named(layer: Any, reader: Reader, index: int) -> tuple[str, str]:
+    """Return the class and the name of a serialized layer."""
     # A nested Sequential of Keras 1 and 2 has a bare list for its config.
-    return layer["class_name"], config if isinstance(config, dict) else {}
+    config = layer.get("config") if isinstance(layer, dict) else None
+    bare = isinstance(config, list) and layer.get("class_name") in MODELS
+    if not (bare or isinstance(config, dict)) or not isinstance(layer.get("class_name"), str):
+        raise reader.refuse(
+            f"config.layers[{index}]", "a serialized layer", repr(layer)[:80], "re-save it"
+        )
+    own = config.get("name") if isinstance(config, dict) else None
+    name = own or layer.get("name") or f"layer_{index}"
+    if not isinstance(name, str):
+        raise reader.refuse(
+            f"config.layers[{index}].name", "a string", repr(name)[:80], "re-save it"
+        )
+    return layer["class_name"], name
 
 
 def snake(name: str) -> str:

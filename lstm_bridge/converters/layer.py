@@ -43,6 +43,7 @@ class Found:
         claimed: tensors that belong to a refused layer, with that layer's path.
         left_out: source tensors that a layer makes superfluous, with the reason.
         renamed: tensors passed through, source name → name in the output.
+        code: layers that are code or another package's → why they are not read.
     """
 
     layers: list[FoundLayer] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Found:
     claimed: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
 
 
 class Slot(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from lstm_bridge.converters import keras, mlx, pytorch_forecasting, torch
@@ -31,6 +31,7 @@ class Plan:
         claimed: source tensor → path of the refused layer it belongs to.
         left_out: source tensor → why a layer makes it superfluous.
         ignored: tensors left out because the caller asked for it.
+        code: layers that are code or another package's → why they are not read.
     """
 
     layers: tuple[FoundLayer, ...]
@@ -39,6 +40,7 @@ class Plan:
     claimed: Mapping[str, str]
     left_out: Mapping[str, str]
     ignored: tuple[str, ...]
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def require(self, file: str) -> None:
         """Raise the first refusal, or one of its own if no layer was found.
@@ -102,7 +104,8 @@ def make_plan(tensors: Tensors, ignore: tuple[str, ...] = ()) -> Plan:
     left_out = {name: why for found in finds for name, why in found.left_out.items()}
     used = {name for layer in layers for name in _sources(layer)} | {*claimed, *left_out}
     passed = {name: _passed_name(finds, name) for name in entries if name not in used}
-    plan = Plan(tuple(layers), passed, refused, claimed, left_out, ignored)
+    code = {path: why for found in finds for path, why in found.code.items()}
+    plan = Plan(tuple(layers), passed, refused, claimed, left_out, ignored, code)
     _check_collisions(tensors, plan)
     return plan
 

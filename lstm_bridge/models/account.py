@@ -171,7 +171,7 @@ class Accountant:
             layout=layout,
             layers=tuple(_layer_entry(layer) for layer in self.layers),
             tensors={name: self._fate(name, arrays) for name in self._jobs},
-            left_out={**self._checkpoint.left_out, **self._plan.left_out},
+            left_out={**self._checkpoint.left_out, **self._plan.left_out, **self._plan.code},
             ignored=self._plan.ignored,
         )
 

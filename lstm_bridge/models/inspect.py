@@ -120,5 +120,5 @@ def inspect(
             layers=tuple(layers),
             refused={path or "(root)": str(why) for path, why in plan.refused.items()},
             tensors=tuple(TensorReport(n, e.shape, e.dtype, fates[n]) for n, e in facts.items()),
-            left_out=dict(checkpoint.left_out),
+            left_out={**checkpoint.left_out, **plan.code},
         )
