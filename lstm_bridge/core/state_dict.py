@@ -39,6 +39,16 @@ class StateDictModule(mlx.nn.Module):
     Source: torch.nn.Module 2.13.
     """
 
+    def update(self, parameters: Any, strict: bool = True) -> StateDictModule:
+        """Replace parameters as MLX does; children named ``0``, ``1``, … may come as a list."""
+        super().update(numbered(parameters, self), strict)
+        return self
+
+    def update_modules(self, modules: Any, strict: bool = True) -> StateDictModule:
+        """Replace modules as MLX does; children named ``0``, ``1``, … may come as a list."""
+        super().update_modules(numbered(modules, self), strict)
+        return self
+
     def state_dict(
         self,
         *,
@@ -100,6 +110,26 @@ class StateDictModule(mlx.nn.Module):
         if loaded:
             self.update(tree_unflatten(list(loaded.items())))
         return report
+
+
+def numbered(tree: Any, like: Any) -> Any:
+    """Return a tree of parameters whose lists are dictionaries wherever those of ``like`` are.
+
+    MLX makes lists of names that are numbers (``tree_unflatten``); torch's containers have such
+    names.
+    """
+    if isinstance(tree, list) and isinstance(like, dict):
+        tree = {str(k): value for k, value in enumerate(tree) if not _is_nothing(value)}
+    if isinstance(tree, dict) and isinstance(like, dict) and not isinstance(tree, mlx.nn.Module):
+        return {k: numbered(v, dict.get(like, k)) for k, v in tree.items()}
+    if isinstance(tree, list) and isinstance(like, list):
+        return [numbered(v, part) for v, part in zip(tree, like, strict=False)]
+    return tree
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether a value is what MLX puts into the gaps between numbers."""
+    return isinstance(value, dict) and not value and not isinstance(value, mlx.nn.Module)
 
 
 def _fitting(

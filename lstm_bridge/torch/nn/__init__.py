@@ -1,11 +1,155 @@
-"""The LSTM family of ``torch.nn`` on MLX, with the thin base that a model around it needs."""
+"""The LSTM family of ``torch.nn`` on MLX, the layers that stand around it, and their base."""
 
 from __future__ import annotations
 
-from lstm_bridge.torch.nn import utils
-from lstm_bridge.torch.nn.linear import Linear
+from lstm_bridge.torch.nn import functional, utils
+from lstm_bridge.torch.nn.activation import (
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    LogSigmoid,
+    Mish,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softsign,
+    Tanh,
+    Tanhshrink,
+)
+from lstm_bridge.torch.nn.activation_options import (
+    CELU,
+    ELU,
+    GELU,
+    GLU,
+    Hardshrink,
+    Hardtanh,
+    LeakyReLU,
+    LogSoftmax,
+    PReLU,
+    RReLU,
+    Softmax,
+    Softmin,
+    Softplus,
+    Softshrink,
+    Threshold,
+)
+from lstm_bridge.torch.nn.attention import MultiheadAttention
+from lstm_bridge.torch.nn.batchnorm import BatchNorm1d, BatchNorm2d, InstanceNorm1d
+from lstm_bridge.torch.nn.containers import (
+    ModuleDict,
+    ModuleList,
+    ParameterDict,
+    ParameterList,
+    Sequential,
+)
+from lstm_bridge.torch.nn.conv import Conv1d, Conv2d, ConvTranspose1d
+from lstm_bridge.torch.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d
+from lstm_bridge.torch.nn.gru import GRU, GRUCell
+from lstm_bridge.torch.nn.linear import Bilinear, Linear
 from lstm_bridge.torch.nn.lstm import LSTM
 from lstm_bridge.torch.nn.lstm_cell import LSTMCell
 from lstm_bridge.torch.nn.module import Module
+from lstm_bridge.torch.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+from lstm_bridge.torch.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
+from lstm_bridge.torch.nn.rnn import RNN, RNNCell
+from lstm_bridge.torch.nn.shapes import (
+    ConstantPad1d,
+    CosineSimilarity,
+    Flatten,
+    Identity,
+    PairwiseDistance,
+    ReflectionPad1d,
+    ReplicationPad1d,
+    Unflatten,
+    ZeroPad1d,
+)
+from lstm_bridge.torch.nn.sparse import Embedding, EmbeddingBag
 
-__all__ = ["LSTM", "LSTMCell", "Linear", "Module", "utils"]
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SELU",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AlphaDropout",
+    "AvgPool1d",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Bilinear",
+    "ConstantPad1d",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "CosineSimilarity",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Embedding",
+    "EmbeddingBag",
+    "Flatten",
+    "GRUCell",
+    "GroupNorm",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "Identity",
+    "InstanceNorm1d",
+    "LSTMCell",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
+    "MaxPool1d",
+    "MaxPool2d",
+    "Mish",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "MultiheadAttention",
+    "PReLU",
+    "PairwiseDistance",
+    "ParameterDict",
+    "ParameterList",
+    "RMSNorm",
+    "RNNCell",
+    "RReLU",
+    "ReLU",
+    "ReLU6",
+    "ReflectionPad1d",
+    "ReplicationPad1d",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+    "Unflatten",
+    "ZeroPad1d",
+    "functional",
+    "utils",
+]

@@ -44,6 +44,11 @@ class Module(StateDictModule):
             self.set_dtype(dtype)
         return self
 
+    def keep(self, **options: Any) -> None:
+        """Set plain attributes whose values MLX would take for parts of the module, e.g. tuples."""
+        for name, value in options.items():
+            object.__setattr__(self, name, value)
+
     def extra_repr(self) -> str:
         """Return what stands between the parentheses of the module's repr."""
         return ""
