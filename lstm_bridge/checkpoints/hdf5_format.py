@@ -1,7 +1,7 @@
 """HDF5's skeleton: superblock and object headers, parsed here and bounded.
 
 The HDF5 library crashes or spins on some damaged metadata, so it is not asked. What h5py writes by
-default is all here; what only ``libver="latest"`` writes (dense groups, new chunk indexes) is
+default is all here; what only ``libver="latest"`` writes (dense attributes, new chunk indexes) is
 refused by name. After the HDF5 File Format Specification, version 3.0.
 """
 

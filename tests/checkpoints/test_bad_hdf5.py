@@ -87,11 +87,6 @@ def named_type(file: h5py.File) -> None:
     file["t"] = np.dtype("f4")
 
 
-def many_links(file: h5py.File) -> None:
-    for number in range(20):
-        file[f"w{number}"] = 1.0
-
-
 def odd_float(file: h5py.File) -> None:
     kind = h5py.h5t.IEEE_F32LE.copy()
     kind.set_ebias(126)
@@ -217,6 +212,17 @@ def test_a_web_of_hard_links_is_walked_within_a_budget(refusal) -> None:
 
     message = refusal("bad.h5", build_bytes(web))
     assert f"expected at most {hdf5.MAX_OBJECTS} HDF5 objects, got more" in message
+
+
+def test_dense_attributes_are_refused_with_the_way_out(refusal) -> None:
+    def build(file: h5py.File) -> None:
+        for number in range(20):
+            file.attrs[f"a{number}"] = 1
+
+    assert refusal("bad.h5", build_bytes(build, libver="latest")) == (
+        "[E100] bad.h5: expected attributes in the header, got dense attributes; "
+        "write it with h5py's default libver"
+    )
 
 
 def test_the_builders_make_good_files_too(make, write) -> None:

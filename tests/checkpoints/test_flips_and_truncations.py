@@ -19,7 +19,7 @@ from lstm_bridge.errors import BridgeError
 
 NAMES = (
     "zip.pt", "legacy.pt", "one.safetensors", "stored.npz", "deflated.npz", "one.npy",
-    "legacy.h5", "numbered.weights.h5", "new.hdf5", "one.keras",
+    "legacy.h5", "numbered.weights.h5", "new.hdf5", "dense.h5", "one.keras",
 )  # fmt: skip
 
 
