@@ -12,7 +12,7 @@ from lstm_bridge.equivalence.judge import ILL_CONDITIONED, Verdict
 from lstm_bridge.equivalence.kinds import output_names, time_axis
 from lstm_bridge.equivalence.parties import Party
 from lstm_bridge.equivalence.parties.base import Gradients
-from lstm_bridge.equivalence.parts import guessed_axis, judge_parts
+from lstm_bridge.equivalence.parts import diagnose_part, guessed_axis, judge_parts
 from lstm_bridge.equivalence.report import ArrayResult, LayerResult
 from lstm_bridge.equivalence.tree import leaves
 from lstm_bridge.equivalence.truth import Inputs, Truth, diagnose
@@ -62,6 +62,9 @@ def judge_layer(
     if reason and truth.case is not None:
         given, made = (steps, ported.call(steps)) if ill and steps is not None else (inputs, ours)
         diagnosis = diagnose(truth.case(given), made)
+    elif reason and (wrong := next((p for p in parts if p.diverged), None)) is not None:
+        found = diagnose_part(source, ported, wrong, inputs)
+        diagnosis = f"{wrong.path}: {found}" if found else ""
     return LayerResult(
         path,
         source.kind or source.name,

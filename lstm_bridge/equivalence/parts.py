@@ -12,10 +12,12 @@ import numpy as np
 
 from lstm_bridge.equivalence.arrays import judge_array
 from lstm_bridge.equivalence.kinds import output_names
+from lstm_bridge.equivalence.mistakes import Case
 from lstm_bridge.equivalence.parties.base import Party
 from lstm_bridge.equivalence.parties.watch import Visit
 from lstm_bridge.equivalence.report import PartResult
 from lstm_bridge.equivalence.tree import leaves
+from lstm_bridge.equivalence.truth import diagnose
 
 Inputs = tuple[Any, ...]
 
@@ -52,6 +54,25 @@ def judge_parts(
     ]
 
 
+def diagnose_part(source: Party, ported: Party, found: PartResult, inputs: Inputs) -> str:
+    """Return the known mistake that explains why a sub-module diverges; "" if none does.
+
+    Args:
+        source: the whole that is right.
+        ported: the whole that is judged.
+        found: the first sub-module that diverges.
+        inputs: call arguments of the whole.
+    """
+    if source.part is None or ported.part is None or source.trace is None:
+        return ""
+    visit = next(v for v in source.trace(inputs) if v.path == found.path)
+    known = source.part(found.path)
+    if visit.inputs is None or not known.kind:
+        return ""
+    case = Case(known.kind, known.options, known.params, visit.inputs)
+    return diagnose(case, ported.part(found.path).call(visit.inputs))
+
+
 def _judge_part(
     source: Party,
     inputs: Inputs,
@@ -60,7 +81,7 @@ def _judge_part(
     true: Visit | None,
     eps: float,
 ) -> PartResult:
-    path, kind, arrays, calls = visit
+    path, kind, arrays, calls, _ = visit
     if ours is None or true is None:
         return PartResult(path, kind, (), "not called in the port", calls)
     # A port may give back less (no attention weights), or in another layout: that is no mistake.

@@ -285,6 +285,20 @@ class Report:
 
         return table(self)
 
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None) -> str:
+        """Return the report as one self-contained web page: charts, table, verdict, versions.
+
+        Args:
+            path: also write it to this file. Default: only return it.
+            title: heading. Default: who was compared with whom.
+        """
+        from lstm_bridge.equivalence.html import report_page
+
+        page = report_page(self, title)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
     def plot(self, path: str | Path) -> None:
         """Draw error over time, one panel per layer, to a file.
 

@@ -86,6 +86,12 @@ def test_both_models_are_what_they_were_after(models: tuple[Source, Port]) -> No
     assert type(port.head) is nn.Linear
 
 
+def test_the_first_wrong_layer_is_diagnosed(models: tuple[Source, Port]) -> None:
+    source, port = models
+    port.decoder.update({n: mx.roll(v, H, 0) for n, v in port.decoder.parameters().items()})
+    assert compare(source, port, X).diagnosis.startswith("decoder: gates permuted")
+
+
 @pytest.mark.parametrize("wrong", ["embed", "encoder", "decoder", "head"])
 def test_the_first_wrong_layer_is_named(models: tuple[Source, Port], wrong: str) -> None:
     source, port = models

@@ -35,6 +35,7 @@ class Party:
         trace: inputs in, what every sub-module returned out; None if it cannot be watched.
         steps_first: whether sequences inside it are ``[L, N, ...]``, not ``[N, L, ...]``.
         specs: what it takes, for generated inputs; None if it does not say.
+        part: the sub-module at a dotted path as a party of its own; None if there are none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Party:
     trace: Callable[[Sequence[Any]], list[Visit]] | None = None
     steps_first: bool = False
     specs: tuple[InputSpec, ...] | None = None
+    part: Callable[[str], Party] | None = None
 
 
 @contextmanager

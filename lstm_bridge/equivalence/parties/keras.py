@@ -65,6 +65,7 @@ def party_with(layer: Any, kind: str, options: Mapping[str, Any], name: str) -> 
         _EPS.get(layer.compute_dtype, 2.0**-23),
         _trace(layer, kind),
         specs=_specs(layer),
+        part=lambda path: keras_party(_tree(layer)[path]),
     )
 
 

@@ -12,6 +12,7 @@ import mlx.utils
 import numpy as np
 
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evaluation
+from lstm_bridge.equivalence.parties.find import party_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
 from lstm_bridge.equivalence.tree import apply, leaves, rebuild
 
@@ -39,6 +40,7 @@ def mlx_party(module: Any, kind: str, dtype: str | None = None) -> Party:
         _gradients(module, kind, held),
         eps=mx.finfo(held).eps if held != mx.bfloat16 else 2.0**-7,
         trace=_trace(module, kind, held),
+        part=lambda path: party_of(dict(module.named_modules())[path], path),
     )
 
 

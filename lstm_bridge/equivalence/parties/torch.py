@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evaluation
+from lstm_bridge.equivalence.parties.find import party_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
 from lstm_bridge.equivalence.tree import apply, leaves, rebuild
 
@@ -50,6 +51,7 @@ def torch_party(module: Any, kind: str, dtype: str | None = None) -> Party:
         eps,
         _trace(module),
         any(not m.batch_first for m in recurrent),
+        part=lambda path: party_of(module.get_submodule(path), path),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_bridge.equivalence.parties.base import Array
-from lstm_bridge.equivalence.tree import leaves
+from lstm_bridge.equivalence.tree import apply, leaves
 
 
 class Visit(NamedTuple):
@@ -25,12 +25,15 @@ class Visit(NamedTuple):
         arrays: its outputs' arrays; those of a sub-module called once per time step are stacked
             along a new first axis.
         calls: how often it was called.
+        inputs: what it was called with, NumPy arrays in their nesting; None unless it was called
+            once, with arrays by position.
     """
 
     path: str
     kind: str
     arrays: tuple[Array, ...]
     calls: int
+    inputs: tuple[Any, ...] | None = None
 
 
 @contextmanager
@@ -46,14 +49,17 @@ def watched(
     Yields:
         A function that returns the visits so far, in the order in which calls first ended.
     """
-    seen: dict[str, list[list[Any]]] = {}
-    unique = {id(part): (path, part) for path, part in reversed(parts.items())}
+    seen: dict[str, list[tuple[list[Any], Any]]] = {}
+    unique = {id(part): (path, part) for path, part in reversed(list(parts.items()))}
 
     def visits() -> list[Visit]:
         made = []
         for path, calls in seen.items():
-            arrays = [[to_numpy(a) for a in held] for held in calls]
-            made.append(Visit(path, type(parts[path]).__name__, _together(arrays), len(calls)))
+            arrays = [[to_numpy(a) for a in held] for held, _ in calls]
+            given = calls[0][1] if len(calls) == 1 else None
+            inputs = None if given is None else apply(to_numpy, given)
+            kind = type(parts[path]).__name__
+            made.append(Visit(path, kind, _together(arrays), len(calls), inputs))
         return made
 
     with ExitStack() as stack:
@@ -63,13 +69,15 @@ def watched(
 
 
 @contextmanager
-def _recorded(part: Any, path: str, seen: dict[str, list[list[Any]]]) -> Iterator[None]:
+def _recorded(part: Any, path: str, seen: dict[str, list[tuple[list[Any], Any]]]) -> Iterator[None]:
     cls = type(part)
 
     def call(self: Any, *args: Any, **named: Any) -> Any:
         outputs = cls.__call__(self, *args, **named)
         # A name, a config or a mask beside the arrays is nothing to compare.
-        seen.setdefault(path, []).append([a for a in leaves(outputs) if hasattr(a, "shape")])
+        held = [a for a in leaves(outputs) if hasattr(a, "shape")]
+        plain = not named and all(hasattr(a, "shape") for a in leaves(args))
+        seen.setdefault(path, []).append((held, args if plain else None))
         return outputs
 
     disguise = type(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})
