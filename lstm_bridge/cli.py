@@ -163,12 +163,26 @@ def _convert_tree(source: Path, target: Path, as_json: bool, options: dict[str, 
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
 @click.argument("converted", metavar="DST", type=click.Path(path_type=Path))
 @_reading_options
+@click.option("--inputs", metavar="NPZ", type=click.Path(path_type=Path), help="Run on these.")
+@click.option("--gradients", is_flag=True, help="Compare gradients too.")
+@click.option(
+    "--report", "page", metavar="HTML", type=click.Path(path_type=Path), help="Write a web page."
+)
 @click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw the errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @_one_line_errors
-def verify(source: Path, converted: Path, plot: Path | None, as_json: bool, **choices: Any) -> None:
-    """Judge DST against SRC and the float64 oracle; exit 1 when they are not equivalent."""
+def verify(
+    source: Path,
+    converted: Path,
+    page: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Judge DST, a folder or a file, against SRC and the float64 oracle; exit 1 if it fails."""
     report = lstm_bridge.verify(source, converted, **choices)
+    if page is not None:
+        report.to_html(page)
     if plot is not None:
         report.plot(plot)
     if as_json:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lstm_bridge.equivalence.oracle.keras import wrapped
 from lstm_bridge.equivalence.parties.base import Party
+from lstm_bridge.equivalence.tree import leaves
 from lstm_bridge.errors import UnsupportedError
 
 Array = NDArray[Any]
@@ -64,8 +65,8 @@ def _from_keras(p: Mapping[str, Array], start: str) -> Weights:
 
 
 States = list[tuple[Array, Array]]
-Link = Callable[[Array, States], tuple[Array, States]]
-"""One layer over ``x [N, L, D]`` from its directions' (h, c): outputs and last (h, c) of each."""
+Link = Callable[[Array, States | None], tuple[Array, States]]
+"""One layer over ``x [N, L, D]`` from its (h, c) by direction, or from zeros: y and last (h, c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +97,26 @@ class Chain:
         return self._torch(inputs) if self.kind.startswith("torch.") else self._keras(inputs)
 
     def _torch(self, inputs: Sequence[Any]) -> Any:
-        x, (h0, c0) = inputs
+        x, pair = (*inputs, None)[:2]
         if self.kind.endswith("Cell"):
-            _, [(h, c)] = self._layers(x[:, None], [(h0, c0)])
+            _, [(h, c)] = self._layers(x[:, None], None if pair is None else [pair])
             return h, c
         batch_first = self.options.get("batch_first", False)
         x = x if batch_first else x.swapaxes(0, 1)
-        x, last = self._layers(x, list(zip(h0, c0, strict=True)))
+        x, last = self._layers(x, None if pair is None else list(zip(*pair, strict=True)))
         hs, cs = zip(*last, strict=True)
         return (x if batch_first else x.swapaxes(0, 1)), (np.stack(hs), np.stack(cs))
 
-    def _layers(self, x: Array, states: States) -> tuple[Array, States]:
+    def _layers(self, x: Array, states: States | None) -> tuple[Array, States]:
         last: States = []
         for link, directions in self.links:
-            x, ends = link(x, states[len(last) : len(last) + directions])
+            own = None if states is None else states[len(last) : len(last) + directions]
+            x, ends = link(x, own)
             last += ends
         return x, last
 
     def _keras(self, inputs: Sequence[Any]) -> Any:
-        x, state, *rest = inputs
+        x, state, *rest = (*inputs, None)[: max(2, len(inputs))]
         if any(value is not None for value in rest):
             raise UnsupportedError(
                 "another framework's layers", expected="inputs without a mask", got="a mask"
@@ -124,8 +126,9 @@ class Chain:
         if self.kind.endswith("Bidirectional"):
             merge = options.get("merge_mode", "concat")
             options = wrapped(options["layer"])
-        flat = [leaf for s in state for leaf in (s if isinstance(s, list) else [s])]
-        y, last = self._layers(x, list(zip(flat[::2], flat[1::2], strict=True)))
+        flat = leaves(state)
+        pairs = list(zip(flat[::2], flat[1::2], strict=True))
+        y, last = self._layers(x, pairs or None)
         if not options.get("return_sequences", False):
             y = self._last(y, last)
         outs = [y] if not self.kind.endswith("Bidirectional") else _merged(y, merge)
@@ -163,11 +166,12 @@ def stock(kind: str, options: Mapping[str, Any], parts: Mapping[str, Party]) -> 
     return Chain(kind, options, links, list(parts.values()))
 
 
-def _stock_link(sides: Sequence[Party], x: Array, states: States) -> tuple[Array, States]:
+def _stock_link(sides: Sequence[Party], x: Array, states: States | None) -> tuple[Array, States]:
     """Forward and backward stock layers side by side, outputs at the input's time positions."""
     outs, last = [], []
-    for turn, side, (h, c) in zip((1, -1), sides, states, strict=False):
-        hs, cs = side.call((x[:, ::turn], h, c))
+    starts: Sequence[tuple[Array, ...]] = states or [()] * len(sides)
+    for turn, side, start in zip((1, -1), sides, starts, strict=False):
+        hs, cs = side.call((x[:, ::turn], *start))
         outs.append(hs[:, ::turn])
         last.append((hs[:, -1], cs[:, -1]))
     return np.concatenate(outs, axis=-1), last

@@ -183,13 +183,14 @@ def _links(made: Sequence[SourceLayer]) -> tuple[list[tuple[Link, int]], list[Pa
     return links, parties
 
 
-def _torch_link(party: Party, x: Array, states: States) -> tuple[Array, States]:
-    y, (h, c) = party.call((x, tuple(np.stack(s) for s in zip(*states, strict=True))))
+def _torch_link(party: Party, x: Array, states: States | None) -> tuple[Array, States]:
+    pair = states and tuple(np.stack(s) for s in zip(*states, strict=True))
+    y, (h, c) = party.call((x, pair) if pair else (x,))
     return y, list(zip(h, c, strict=True))
 
 
-def _keras_link(party: Party, x: Array, states: States) -> tuple[Array, States]:
-    y, *flat = party.call((x, [s for pair in states for s in pair]))
+def _keras_link(party: Party, x: Array, states: States | None) -> tuple[Array, States]:
+    y, *flat = party.call((x, [s for pair in states for s in pair]) if states else (x,))
     return y, list(zip(flat[::2], flat[1::2], strict=True))
 
 

@@ -291,12 +291,15 @@ class Report:
         Args:
             path: also write it to this file. Default: only return it.
             title: heading. Default: who was compared with whom.
+
+        Raises:
+            FileSystemError: the file cannot be written.
         """
-        from lstm_bridge.equivalence.html import report_page
+        from lstm_bridge.equivalence.html import report_page, write_page
 
         page = report_page(self, title)
         if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
+            write_page(Path(path), page)
         return page
 
     def plot(self, path: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lstm_bridge.equivalence.oracle import ORACLES
 from lstm_bridge.equivalence.parties import Party, party_of
 from lstm_bridge.equivalence.parties.find import kind_of
 from lstm_bridge.equivalence.report import LayerResult, Report
+from lstm_bridge.equivalence.saved_inputs import read_inputs
 from lstm_bridge.equivalence.truth import truth_of
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.models.folder import load
@@ -35,7 +37,7 @@ def verify(
     source: Pathish,
     converted: Pathish,
     *,
-    inputs: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | Pathish | None = None,
     gradients: bool = False,
     assume: Mapping[str, Any] | None = None,
     ignore: tuple[str, ...] = (),
@@ -51,7 +53,8 @@ def verify(
     Args:
         source: the checkpoint that was converted.
         converted: the folder, or the file of another framework, that ``lstm_bridge.convert`` wrote.
-        inputs: layer path → call arguments as a tuple. Default: seeded example inputs.
+        inputs: layer path → call arguments as a tuple, or an .npz file of them (see
+            ``saved_inputs``). Default: seeded example inputs.
         gradients: compare gradients too; not for another framework's file or
             ``--layout mlx``. Default: False.
         assume: as given to ``convert``. Default: none.
@@ -69,6 +72,8 @@ def verify(
     """
     choices = Choices(assume=assume or {}, ignore=ignore, prefix=prefix, config=config)
     layers = read_layers(source, choices)
+    if isinstance(inputs, str | PathLike):
+        inputs = read_inputs(Path(inputs), layers)
     unknown = sorted(set(inputs or {}) - {layer.path for layer in layers})
     if unknown:
         paths = ", ".join(repr(layer.path) for layer in layers)

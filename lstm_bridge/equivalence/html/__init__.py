@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from lstm_bridge.equivalence.html.page import document, report_body, report_page
+from lstm_bridge.equivalence.html.page import document, report_body, report_page, write_page
 
-__all__ = ["document", "report_body", "report_page"]
+__all__ = ["document", "report_body", "report_page", "write_page"]

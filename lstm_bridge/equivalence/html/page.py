@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 from lstm_bridge.equivalence.html.charts import heat_map, over_time, traces, ulp_histogram
 from lstm_bridge.equivalence.html.elements import Markup, element, joined, number
 from lstm_bridge.equivalence.html.style import CSS
 from lstm_bridge.equivalence.judge import ALLOWED_RATIO
 from lstm_bridge.equivalence.report import ArrayResult, LayerResult, Report
+from lstm_bridge.errors import FileSystemError
 
 _HEAD = (
     *("array", "verdict", "ratio", "max abs", "source's", "ULP p50", "p99.9", "max"),
@@ -47,6 +49,20 @@ def document(title: str, *children: Markup) -> str:
     footer = element("footer", rule, "both measured from a float64 truth.")
     page = element("html", head, element("body", *children, footer), lang="en")
     return f"<!DOCTYPE html>\n{page}\n"
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page to a file.
+
+    Raises:
+        FileSystemError: it cannot be written.
+    """
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise FileSystemError(
+            str(path), expected="a file that can be written", got=error.strerror or str(error)
+        ) from error
 
 
 def badge(passed: bool, good: str = "pass", bad: str = "FAIL") -> Markup:
