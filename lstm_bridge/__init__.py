@@ -22,6 +22,7 @@ _PUBLIC = {
     "inspect": "lstm_bridge.models.inspect",
     "load": "lstm_bridge.models.folder",
     "save": "lstm_bridge.models.folder",
+    "portable": "lstm_bridge.core.paths",
     "verify": "lstm_bridge.equivalence.verify",
 }
 

@@ -65,12 +65,22 @@ def step(
         z = mx.addmm(zx, h, weights.Wh.T)
     else:
         z = zx + mx.concatenate(per_gate(h * h_mask, weights.Wh), axis=-1)
-    i, f, g, o = mx.split(z, 4, axis=-1)
-    c = recurrent_activation(f) * c + recurrent_activation(i) * activation(g)
-    h = recurrent_activation(o) * activation(c)
+    h, c = gates(z, c, activation, recurrent_activation)
     if weights.Wp is not None:
         h = h @ weights.Wp.T
     return h, c
+
+
+def gates(
+    z: mx.array,
+    c: mx.array,
+    activation: Activation = mx.tanh,
+    recurrent_activation: Activation = mx.sigmoid,
+) -> tuple[mx.array, mx.array]:
+    """Return ``o φ(c_t)`` and ``c_t`` from the pre-activations ``[N, 4H]`` and ``c_{t-1}``."""
+    i, f, g, o = mx.split(z, 4, axis=-1)
+    c = recurrent_activation(f) * c + recurrent_activation(i) * activation(g)
+    return recurrent_activation(o) * activation(c), c
 
 
 def per_gate(xs: mx.array, W: mx.array) -> list[mx.array]:

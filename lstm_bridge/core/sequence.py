@@ -12,6 +12,7 @@ import mlx.core as mx
 
 from lstm_bridge.core import lstm
 from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.unroll import unroll
 from lstm_bridge.core.weights import LSTMWeights
 
 
@@ -64,6 +65,10 @@ def run(
         Trajectory of outputs and final states.
     """
     L = len(x)
+    classic = activation is mx.tanh and recurrent_activation is mx.sigmoid
+    undisturbed = mask is None and dropout.x is None and dropout.h is None and weights.Wp is None
+    if L and classic and undisturbed:
+        return _run_plain(weights, x, h, c, reverse, cells)
     zx = _project_input(x, weights, dropout.x)
     first = zx[0] if L else mx.zeros(zx.shape[1:], zx.dtype)
     h = lstm.start(h, first, weights.P)
@@ -83,6 +88,22 @@ def run(
             h, c = mx.where(keep, h_next, h), mx.where(keep, c_next, c)
         ys[t], cs[t] = y, c
     return Trajectory(_stack(ys, h), h, c, _stack(cs, c) if cells else None)
+
+
+def _run_plain(
+    weights: LSTMWeights,
+    x: mx.array,
+    h: mx.array | None,
+    c: mx.array | None,
+    reverse: bool,
+    cells: bool,
+) -> Trajectory:
+    """Run what most models run, with the hand-written gradient."""
+    zx = lstm.input_part(x[::-1] if reverse else x, weights)
+    h0, c0 = lstm.start(h, zx[0], weights.H), lstm.start(c, zx[0], weights.H)
+    hs, cs = unroll(zx, h0, c0, weights.Wh)
+    step = -1 if reverse else 1
+    return Trajectory(hs[::step], hs[-1], cs[-1], cs[::step] if cells else None)
 
 
 def mask_from_lengths(lengths: mx.array, L: int) -> mx.array:
