@@ -27,7 +27,6 @@ States = tuple[mx.array, mx.array]
 Gates = Callable[[mx.array, mx.array], States]
 
 
-@mx.custom_function
 def unroll(zx: mx.array, h0: mx.array, c0: mx.array, Wh: mx.array) -> tuple[mx.array, mx.array]:
     """Run all steps: ``h_t, c_t = gates(zx_t + h_{t-1} Wh^T, c_{t-1})``.
 
@@ -57,7 +56,7 @@ def _loop(zx: mx.array, h0: mx.array, c0: mx.array, Wh: mx.array) -> States:
 _with_gradient: Any = mx.custom_function(_loop)
 
 
-@_with_gradient.vjp
+@_with_gradient.vjp  # type: ignore[untyped-decorator]
 def _gradient(
     primals: tuple[mx.array, ...],
     cotangents: tuple[mx.array, ...],
