@@ -31,7 +31,7 @@ def report_page(report: Report, title: str | None = None) -> str:
     header = element(
         "header",
         element("h1", heading),
-        element("p", badge(report.passed, "equivalent", "NOT equivalent"), " ", _versions()),
+        element("p", badge(report.passed, "equivalent", "NOT equivalent"), " ", versions()),
     )
     return document(heading, header, element("main", report_body(report)))
 
@@ -71,7 +71,8 @@ def badge(passed: bool, good: str = "pass", bad: str = "FAIL") -> Markup:
     return element("span", f"{mark} {words}", class_=f"verdict {kind}")
 
 
-def _versions() -> Markup:
+def versions() -> Markup:
+    """Return what the numbers were made with."""
     names = ("lstm-bridge", "mlx", "numpy")
     parts = [f"{name} {version(name)}" for name in names]
     parts += [f"Python {platform.python_version()}", f"{platform.system()} {platform.machine()}"]
@@ -147,7 +148,7 @@ def _charts(layer: LayerResult) -> Iterator[Markup]:
 
 def _table(layer: LayerResult) -> Markup:
     rows = [_row(a, layer) for a in (*layer.arrays, *layer.one_step)]
-    return _scrolled(_HEAD, rows) if rows else Markup("")
+    return scrolled(_HEAD, rows) if rows else Markup("")
 
 
 def _row(array: ArrayResult, layer: LayerResult) -> Markup:
@@ -162,7 +163,8 @@ def _cells(name: str, word: object, array: ArrayResult) -> Markup:
     return element("tr", *(element("td", c) for c in (name, word, *figures, list(v.worst), step)))
 
 
-def _scrolled(head: tuple[str, ...], rows: list[Markup]) -> Markup:
+def scrolled(head: tuple[str, ...], rows: list[Markup]) -> Markup:
+    """Return a table that scrolls by itself where it is wider than the page."""
     top = element("tr", *(element("th", text, scope="col") for text in head))
     table = element("table", element("thead", top), element("tbody", *rows))
     # A table wider than a phone is scrolled: with the keyboard too.
@@ -184,4 +186,4 @@ def _parts(layer: LayerResult) -> Markup:
             rows.append(_cells(f"{name}: {array.name}", word, array))
     summary = element("summary", f"{len(layer.parts)} sub-modules, in the order of their calls")
     opened = None if layer.passed else ""
-    return element("details", summary, _scrolled(_HEAD, rows), open=opened)
+    return element("details", summary, scrolled(_HEAD, rows), open=opened)
