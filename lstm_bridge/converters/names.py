@@ -14,7 +14,7 @@ _PARALLEL = "module"  # DataParallel's wrapper, in front of every name
 def clean(tensors: Tensors) -> dict[str, str]:
     """Return source name → name without the wrappers that are no part of the model.
 
-    Taken off: the one section of the file that holds all tensors (``state_dict``,
+    Taken off: the one section of the file that holds the state dict (``state_dict``,
     ``model_state_dict``, ``encoder_state_dict`` …), DataParallel's ``module.`` in front of every
     name, and torch.compile's ``_orig_mod.`` anywhere.
 
@@ -22,11 +22,14 @@ def clean(tensors: Tensors) -> dict[str, str]:
         SemanticError: two tensors would end up with the same name.
     """
     parts = {name: name.split(".") for name in tensors.entries}
+    lone: dict[str, list[str]] = {}
     sections = tensors.metadata.get("sections", ())
-    if len(sections) == 1:
-        parts = _without_first(parts, str(sections[0]))
+    if len(sections) == 1:  # a tensor beside the state dict (a loss, a step) keeps its name
+        lone = {name: path for name, path in parts.items() if len(path) == 1}
+        nested = {name: path for name, path in parts.items() if name not in lone}
+        parts = _without_first(nested, str(sections[0]))
     parts = {name: [p for p in path if p != _COMPILED] for name, path in parts.items()}
-    parts = _without_first(parts, _PARALLEL)
+    parts = lone | _without_first(parts, _PARALLEL)
     cleaned: dict[str, str] = {}
     taken: dict[str, str] = {}
     for name, path in parts.items():

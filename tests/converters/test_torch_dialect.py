@@ -94,6 +94,13 @@ def test_wrappers_are_taken_off(wrapped: str, metadata: dict[str, object]) -> No
     assert [x.path for x in plan(lstm(wrapped), metadata=metadata).layers] == ["lstm"]
 
 
+def test_a_tensor_beside_the_state_dict_keeps_its_name() -> None:
+    shapes = lstm("model_state_dict.module.lstm.") | {"loss": ()}
+    made = plan(shapes, metadata={"sections": ("model_state_dict",)})
+    assert [x.path for x in made.layers] == ["lstm"]
+    assert made.passed == {"loss": "loss"}
+
+
 @pytest.mark.parametrize(
     ("shapes", "metadata", "path"),
     [
