@@ -8,7 +8,7 @@ HAS := $(VENV)/.has-
 BRIDGE := $(BIN)/lstm-bridge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep lint fixtures docs clean
+.PHONY: help setup demo test sweep bench lint fixtures docs clean
 
 help: ## Print this list
 	@echo "lstm_bridge: make TARGET [PYTHON=/path/to/python3.11-or-newer]"
@@ -28,6 +28,10 @@ test: $(HAS)test ## Run the tests, against live torch, Keras and pytorch-forecas
 
 sweep: $(HAS)test ## Run the tests with twenty times the generated examples (long)
 	LSTM_BRIDGE_PROFILE=sweep $(BIN)/python -m pytest -n auto
+
+bench: $(HAS)test ## Time our LSTM against its peers, and put the figures into the docs
+	$(BRIDGE) bench --json docs/performance.json --plot docs/performance.svg
+	$(BIN)/python docs/generate.py
 
 lint: $(HAS)lint ## Check style, formatting, types and import contracts
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -48,10 +49,47 @@ def code(text: object) -> str:
 
 def equations() -> str:
     """Return the LSTM's equations as the code that computes them."""
-    lines = inspect.getsource(lstm.step).splitlines()
+    return "\n".join(
+        ["```py", *_undocumented(lstm.step), "", "", *_undocumented(lstm.gates), "```"]
+    )
+
+
+def _undocumented(function: Callable[..., Any]) -> list[str]:
+    """Return a function's source lines without its docstring."""
+    lines = inspect.getsource(function).splitlines()
     described = ast.parse("\n".join(lines)).body[0].body[0]
     del lines[described.lineno - 1 : described.end_lineno]
-    return "\n".join(["```py", *lines, "```"])
+    return lines
+
+
+def performance() -> str:
+    """Return what the last ``make bench`` measured, and on what."""
+    report = json.loads((ROOT / "docs" / "performance.json").read_text(encoding="utf-8"))
+    machine, limits = report["machine"], report["limits"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    lines = [
+        f"Measured by `{report['command']}` on {machine['cores']} cores of {machine['processor']} "
+        f"({machine['system']}), load {machine['load']:.1f}, MLX on {machine['device']}, Python "
+        f"{machine['python']}: {versions}. In the same run NumPy multiplied matrices at "
+        f"{limits['numpy_matmul_gflops']:.0f} GFLOP/s and read memory at "
+        f"{limits['read_gbytes']:.1f} GB/s. Median milliseconds; in brackets, how many times as "
+        "long as lstm_bridge."
+    ]
+    for mode in dict.fromkeys(case["mode"] for case in report["cases"]):
+        cases = [case for case in report["cases"] if case["mode"] == mode]
+        peers = list(dict.fromkeys(name for case in cases for name in case["seconds"]))
+        rows = [
+            [case["shape"], *(_timing(case["seconds"], peer) for peer in peers)] for case in cases
+        ]
+        lines += ["", table([f"{mode}: N,L,D,H", *map(code, peers)], rows)]
+    return "\n".join(lines)
+
+
+def _timing(seconds: dict[str, dict[str, float]], peer: str) -> str:
+    if peer not in seconds:
+        return "–"
+    took, ours = seconds[peer]["median"], seconds["lstm_bridge"]["median"]
+    return f"{1e3 * took:.3g}" + ("" if peer == "lstm_bridge" else f" ({took / ours:.2g}×)")
 
 
 def errors() -> str:
@@ -172,6 +210,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         targets,
         arguments,
         front_ends,
+        performance,
     )
 }
 
