@@ -8,7 +8,13 @@ from typing import Any
 
 import mlx.nn as nn
 
-FRONT_ENDS = ("keras.layers", "torch.nn", "mlx.nn", "pytorch_forecasting.layers")
+FRONT_ENDS = (
+    "keras.layers",
+    "torch.nn",
+    "mlx.nn",
+    "pytorch_forecasting.layers",
+    "models.torch_mode",
+)
 """Packages whose ``__all__`` is the list of classes."""
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import operator
 
 from lstm_bridge.models.graph import Operation
+from lstm_bridge.models.torch_operations import TORCH_OPERATIONS
 
 OPERATIONS: dict[str, Operation] = {
     "item": operator.getitem,
+    **TORCH_OPERATIONS,
 }
 """Function name in a graph → function: the only list of them."""

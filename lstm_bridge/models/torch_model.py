@@ -1,0 +1,129 @@
+"""A whole model that came from torch, and the way back to torch's own state dict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from lstm_bridge.checkpoints.dtypes import from_mlx
+from lstm_bridge.checkpoints.safetensors_writer import write_safetensors
+from lstm_bridge.checkpoints.torch_writer import write_torch
+from lstm_bridge.errors import UsageError
+from lstm_bridge.models.atomic import new_file
+from lstm_bridge.models.graph import Graph, descend
+from lstm_bridge.models.whole import MODELS, Model, Part
+
+
+class TorchModel(Model):
+    """A torch module as a running MLX model, under torch's own names.
+
+    Args:
+        parts: the layers.
+        graph: what happens to the inputs.
+        arrays: parameters, buffers and constants of no layer, by dotted name.
+        options: ``aliases`` (further names of tied parameters → the name that is kept),
+            ``buffers`` and ``constants`` (names of arrays that never train; constants are in no
+            state dict) and ``frozen`` (parameters that did not require a gradient).
+
+    Raises:
+        UsageError: a node of the graph points at nothing, or two names collide.
+    """
+
+    KIND: ClassVar[str] = "models.TorchModel"
+
+    def __init__(
+        self,
+        parts: Iterable[Part],
+        graph: Graph,
+        arrays: Mapping[str, mx.array] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(parts, graph, arrays, options)
+        self._freeze("buffers", "constants", "frozen")
+
+    def unfreeze(self, *args: Any, **kwargs: Any) -> TorchModel:
+        """Unfreeze as MLX does, but never buffers and constants."""
+        super().unfreeze(*args, **kwargs)
+        self._freeze("buffers", "constants")
+        return self
+
+    def state_dict(self) -> dict[str, mx.array]:
+        """Return parameters and buffers under the names of the torch module's own state dict."""
+        held = dict(tree_flatten(self.parameters()))
+        for name in self._listed("constants"):
+            held.pop(name, None)
+        aliases = dict(self._options.get("aliases", {}))
+        return held | {alias: held[name] for alias, name in aliases.items()}
+
+    def save_torch(self, file: str | PathLike[str], *, force: bool = False) -> None:
+        """Write the state dict to a file that torch loads into the original module, strictly.
+
+        Args:
+            file: ``.pt`` (``torch.load``) or ``.safetensors`` (``safetensors.torch.load_file``).
+            force: replace a file that stands there. Default: False.
+
+        Raises:
+            UsageError: another suffix.
+            FileSystemError: the file exists, or cannot be written.
+        """
+        target = Path(file)
+        if target.suffix not in (".pt", ".safetensors"):
+            raise UsageError(
+                "save_torch file", expected="a name ending in .pt or .safetensors", got=target.name
+            )
+        found = {name: from_mlx(array) for name, array in self.state_dict().items()}
+        with new_file(target, force=force) as path:
+            if target.suffix == ".pt":
+                lazy = [
+                    (name, (code, bits.shape, partial(_itself, bits)))
+                    for name, (bits, code) in found.items()
+                ]
+                write_torch(path, lazy, lambda: b"{}")
+            else:
+                entries = {n: (code, bits.shape, bits) for n, (bits, code) in found.items()}
+                write_safetensors(path, entries, {"format": "pt"})
+
+    def load_weights(self, file_or_weights: Any, strict: bool = True) -> TorchModel:
+        """Take over the weights of another fine-tune, from a state dict of the torch module too.
+
+        Args:
+            file_or_weights: a state dict, pairs of name and array, a weights file, or a folder
+                that ``lstm_bridge.save`` wrote.
+            strict: names must be the model's own, all of them; constants and the further names of
+                tied parameters may be missing or there. Default: True.
+
+        Raises:
+            UsageError: names (when strict) or shapes differ; nothing was changed.
+        """
+        from lstm_bridge.models.tree import read_arrays
+
+        given = file_or_weights
+        if isinstance(given, str | PathLike):
+            given = read_arrays(Path(given))
+        held = dict(tree_flatten(self.parameters()))
+        kept = {name: held[name] for name in self._listed("constants") if name in held}
+        aliases = self._options.get("aliases", {})
+        new = {n: v for n, v in dict(given).items() if n not in aliases}
+        super().load_weights(list((kept | new).items()), strict)
+        return self
+
+    def _listed(self, key: str) -> list[str]:
+        return [str(name) for name in self._options.get(key, ())]
+
+    def _freeze(self, *keys: str) -> None:
+        for name in (n for key in keys for n in self._listed(key)):
+            path, _, last = name.rpartition(".")
+            descend(self, path).freeze(keys=[last], recurse=False)
+
+
+def _itself(bits: Any) -> Any:
+    return bits
+
+
+MODELS[TorchModel.KIND] = TorchModel
