@@ -6,12 +6,14 @@ one step is a contiguous slice.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import mlx.core as mx
 
-from lstm_bridge.core import lstm
+from lstm_bridge.core import lstm, native
 from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.unroll import unroll
 from lstm_bridge.core.weights import LSTMWeights
 
@@ -64,11 +66,55 @@ def run(
     Returns:
         Trajectory of outputs and final states.
     """
-    L = len(x)
     classic = activation is mx.tanh and recurrent_activation is mx.sigmoid
+    if classic and not is_portable() and dropout.h is None and not _per_gate(dropout.x):
+        dropped = x if dropout.x is None else x * dropout.x
+        done = native.lstm(
+            weights,
+            dropped,
+            h,
+            c,
+            _composed,
+            reverse=reverse,
+            mask=mask,
+            zero_masked=zero_masked,
+            cells=cells,
+        )
+        if done is not None:
+            return Trajectory(done[0], done[1], done[2], done[3] if cells else None)
     undisturbed = mask is None and dropout.x is None and dropout.h is None and weights.Wp is None
-    if L and classic and undisturbed:
+    if len(x) and classic and undisturbed:
         return _run_plain(weights, x, h, c, reverse, cells)
+    return _run_steps(
+        weights,
+        x,
+        h,
+        c,
+        reverse,
+        mask,
+        zero_masked,
+        dropout,
+        activation,
+        recurrent_activation,
+        cells,
+    )
+
+
+def _run_steps(
+    weights: LSTMWeights,
+    x: mx.array,
+    h: mx.array | None,
+    c: mx.array | None,
+    reverse: bool,
+    mask: mx.array | None,
+    zero_masked: bool,
+    dropout: Dropout,
+    activation: Activation,
+    recurrent_activation: Activation,
+    cells: bool,
+) -> Trajectory:
+    """Run anything, step by step."""
+    L = len(x)
     zx = _project_input(x, weights, dropout.x)
     first = zx[0] if L else mx.zeros(zx.shape[1:], zx.dtype)
     h = lstm.start(h, first, weights.P)
@@ -88,6 +134,25 @@ def run(
             h, c = mx.where(keep, h_next, h), mx.where(keep, c_next, c)
         ys[t], cs[t] = y, c
     return Trajectory(_stack(ys, h), h, c, _stack(cs, c) if cells else None)
+
+
+def _composed(arrays: list[mx.array], flags: list[bool]) -> list[mx.array]:
+    """Run what ``native.lstm`` runs, of MLX's own operations: for transformations it has not."""
+    left = iter(arrays)
+    x, weights = next(left), LSTMWeights(next(left), next(left))
+    bias, Wp, h, c, mask = (next(left) if there else None for there in flags[3:8])
+    weights = replace(weights, bias=bias, Wp=Wp)
+    reverse, zero_masked = flags[8:]
+    with native.disabled():
+        done = run(
+            weights, x, h, c, reverse=reverse, mask=mask, zero_masked=zero_masked, cells=True
+        )
+    return [a for a in done if a is not None]
+
+
+def _per_gate(keep: mx.array | None) -> bool:
+    """Whether an input mask has one part per gate."""
+    return keep is not None and keep.ndim != 2
 
 
 def _run_plain(
@@ -113,7 +178,7 @@ def mask_from_lengths(lengths: mx.array, L: int) -> mx.array:
 
 def _project_input(x: mx.array, weights: LSTMWeights, keep: mx.array | None) -> mx.array:
     """All steps' ``x Wx^T + bias`` at once: ``[L, N, D] -> [L, N, 4H]``."""
-    if keep is None or keep.ndim == 2:
+    if keep is None or not _per_gate(keep):
         return lstm.input_part(x if keep is None else x * keep, weights)
     zx = mx.concatenate(lstm.per_gate(x[None] * keep[:, None], weights.Wx), axis=-1)
     return zx if weights.bias is None else zx + weights.bias

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import lstm_bridge
+from lstm_bridge.core import native
 from lstm_bridge.core import unroll as module
 from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.sequence import run
@@ -19,6 +21,12 @@ from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.equivalence.judge import Verdict, judge
 
 NAMES = ("Wx", "Wh", "bias", "x", "h", "c")
+
+
+@pytest.fixture(autouse=True)
+def _composed() -> Iterator[None]:
+    with native.disabled():
+        yield
 
 
 def problem(N: int, L: int, D: int, H: int, seed: int = 0) -> dict[str, mx.array]:

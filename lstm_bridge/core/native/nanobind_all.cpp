@@ -1,0 +1,2 @@
+// nanobind's own code, compiled with this extension.
+#include "nb_combined.cpp"

@@ -1,0 +1,174 @@
+#include "threads.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+namespace lstm_bridge {
+namespace {
+
+constexpr int kMostThreads = 8;
+constexpr int kSpins = 1500;  // some 50 µs: longer than a step, far shorter than a time slice
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+void wait_while(std::atomic<int>& value, int old) {
+  for (int k = 0; k < kSpins; ++k) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    relax();
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+class Pool {
+ public:
+  Pool() : size_(std::clamp<int>(std::thread::hardware_concurrency(), 1, kMostThreads)) {}
+
+  int size() const { return size_; }
+
+  void run(int count, void (*job)(void*, int, int), void* context) {
+    std::unique_lock lock(busy_, std::try_to_lock);
+    count = std::min(count, size_);
+    if (count < 2 || !lock.owns_lock() || !start(count - 1)) return job(context, 0, 1);
+    job_ = job;
+    context_ = context;
+    count_ = count;
+    pending_.store(started_, std::memory_order_relaxed);
+    epoch_.fetch_add(1, std::memory_order_release);
+    epoch_.notify_all();
+    job(context, 0, count);
+    for (int left; (left = pending_.load(std::memory_order_acquire)) != 0;) {
+      wait_while(pending_, left);
+    }
+  }
+
+ private:
+  bool start(int workers) {
+    try {
+      while (started_ < workers) {
+        std::thread(&Pool::work, this, started_ + 1, epoch_.load()).detach();
+        ++started_;
+      }
+    } catch (const std::exception&) {
+      return false;  // no more threads to be had: the caller goes on alone
+    }
+    return true;
+  }
+
+  void work(int id, int seen) {
+    for (;;) {
+      wait_while(epoch_, seen);
+      seen = epoch_.load(std::memory_order_acquire);
+      if (id < count_) job_(context_, id, count_);
+      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
+    }
+  }
+
+  const int size_;
+  std::mutex busy_;
+  int started_ = 0;
+  void (*job_)(void*, int, int) = nullptr;
+  void* context_ = nullptr;
+  int count_ = 0;
+  std::atomic<int> epoch_{0};
+  std::atomic<int> pending_{0};
+};
+
+// Never destroyed: its workers wait for the next call until the process ends.
+Pool& pool() {
+  static Pool* const it = new Pool;
+  return *it;
+}
+
+constexpr std::size_t kAlign = 64;
+constexpr std::size_t kKept = std::size_t{64} << 20;  // bytes that a thread keeps between calls
+
+struct Free {
+  void operator()(float* p) const { ::operator delete(p, std::align_val_t{kAlign}); }
+};
+
+struct Block {
+  std::unique_ptr<float, Free> data;
+  std::size_t size;
+};
+
+struct Arena {
+  std::vector<Block> blocks;
+  std::size_t block = 0, used = 0;
+
+  float* take(std::size_t count) {
+    count = (count + 15) / 16 * 16 + 16;
+    while (block < blocks.size() && used + count > blocks[block].size) {
+      ++block;
+      used = 0;
+    }
+    if (block == blocks.size()) {
+      const std::size_t size = std::max<std::size_t>(count, std::size_t{1} << 18);
+      auto* p = static_cast<float*>(::operator new(size * sizeof(float), std::align_val_t{kAlign}));
+      blocks.push_back({std::unique_ptr<float, Free>(p), size});
+    }
+    float* const p = blocks[block].data.get() + used;
+    used += count;
+    return p;
+  }
+
+  void trim() {
+    std::size_t kept = 0;
+    for (const Block& b : blocks) kept += b.size * sizeof(float);
+    if (kept > kKept) blocks.clear();
+  }
+};
+
+Arena& arena() {
+  static thread_local Arena it;
+  return it;
+}
+
+}  // namespace
+
+void Barrier::wait() {
+  const int phase = phase_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    phase_.store(phase + 1, std::memory_order_release);
+    phase_.notify_all();
+  } else {
+    wait_while(phase_, phase);
+  }
+}
+
+int thread_count() { return pool().size(); }
+
+void run_threads(int count, void (*job)(void*, int, int), void* context) {
+  if (count < 2) return job(context, 0, 1);
+  pool().run(count, job, context);
+}
+
+Scratch::Scratch() : block_(arena().block), used_(arena().used) {}
+
+Scratch::~Scratch() {
+  arena().block = block_;
+  arena().used = used_;
+  if (block_ == 0 && used_ == 0) arena().trim();
+}
+
+float* Scratch::floats(std::ptrdiff_t count) { return arena().take(static_cast<std::size_t>(count)); }
+
+float* Scratch::zeros(std::ptrdiff_t count) {
+  float* const p = floats(count);
+  std::memset(p, 0, static_cast<std::size_t>(count) * sizeof(float));
+  return p;
+}
+
+}  // namespace lstm_bridge

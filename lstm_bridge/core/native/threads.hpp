@@ -1,0 +1,51 @@
+// A few persistent workers, lent to one call at a time.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <type_traits>
+
+namespace lstm_bridge {
+
+// Where the threads of one call meet, once per time step.
+class Barrier {
+ public:
+  explicit Barrier(int size) : size_(size) {}
+  void wait();
+
+ private:
+  const int size_;
+  std::atomic<int> arrived_{0};
+  std::atomic<int> phase_{0};
+};
+
+// How many threads a call may use.
+int thread_count();
+
+// Call job(context, id, count) once on each of `count` threads, the caller being id 0. While
+// another call holds the workers, this one goes on alone: job is called once, with count 1.
+void run_threads(int count, void (*job)(void*, int, int), void* context);
+
+template <class F>
+void parallel(int count, F&& job) {
+  using Job = std::remove_reference_t<F>;
+  run_threads(
+      count, [](void* f, int id, int n) { (*static_cast<Job*>(f))(id, n); },
+      const_cast<void*>(static_cast<const void*>(&job)));
+}
+
+// Memory of the calling thread that is kept between calls, in cache lines.
+class Scratch {
+ public:
+  Scratch();
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  float* floats(std::ptrdiff_t count);   // uninitialised, until this object ends
+  float* zeros(std::ptrdiff_t count);
+
+ private:
+  std::size_t block_, used_;  // where the arena stood at the start
+};
+
+}  // namespace lstm_bridge

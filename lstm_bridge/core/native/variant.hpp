@@ -1,0 +1,13 @@
+// The standard headers of the variants, read before any target pragma.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "kernel.hpp"
+#include "threads.hpp"

@@ -1,0 +1,79 @@
+"""The optional part of the build: the fused CPU kernel, where a C++20 compiler is found.
+
+Without one, or without mlx's headers, the wheel is a pure one and everything runs on MLX's own
+operations. All other settings stand in pyproject.toml.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+HERE = Path(__file__).parent
+NATIVE = Path("lstm_bridge/core/native")
+FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-fno-strict-aliasing", "-pthread"]
+
+
+def compiles():
+    """Whether there is a compiler, and one that knows C++20: a failed build is no pure wheel."""
+    from distutils.ccompiler import new_compiler
+    from distutils.errors import CCompilerError, DistutilsError
+    from distutils.sysconfig import customize_compiler
+
+    compiler = new_compiler()
+    customize_compiler(compiler)
+    with tempfile.TemporaryDirectory() as scratch:
+        probe = Path(scratch, "probe.cpp")
+        probe.write_text("#include <compare>\nauto f(int a, int b) { return a <=> b; }\n")
+        try:
+            compiler.compile([str(probe)], output_dir=scratch, extra_postargs=FLAGS[:1])
+        except (CCompilerError, DistutilsError, OSError):
+            return False
+    return True
+
+
+def _files(pattern):
+    return sorted(str(path.relative_to(HERE)) for path in (HERE / NATIVE).glob(pattern))
+
+
+def fused():
+    """The extension, or none where it cannot be compiled."""
+    try:
+        import mlx
+        import nanobind
+    except ImportError as missing:
+        print(f"lstm-bridge: no fused CPU kernel, {missing}", file=sys.stderr)
+        return []
+    package = Path(next(iter(mlx.__path__)))
+    binding = Path(nanobind.__file__).parent
+    if sys.platform == "win32" or not (package / "include/mlx/mlx.h").exists():
+        print("lstm-bridge: no fused CPU kernel, mlx has no headers here", file=sys.stderr)
+        return []
+    if not compiles():
+        print("lstm-bridge: no fused CPU kernel, no C++20 compiler was found", file=sys.stderr)
+        return []
+    return [
+        Extension(
+            "lstm_bridge.core.native._fused",
+            sources=_files("*.cpp"),
+            depends=_files("*.hpp") + _files("*.inc"),
+            include_dirs=[
+                str(package / "include"),
+                str(binding / "include"),
+                str(binding / "src"),
+                str(binding / "ext/robin_map/include"),
+            ],
+            # MLX's own types are found under MLX's nanobind domain.
+            define_macros=[("NDEBUG", None), ("NB_COMPACT_ASSERTIONS", None), ("NB_DOMAIN", "mlx")],
+            extra_compile_args=FLAGS,
+            # No path to libmlx: mlx.core is imported first, and has loaded it.
+            library_dirs=[str(package / "lib")],
+            libraries=["mlx"],
+            language="c++",
+            optional=True,
+        )
+    ]
+
+
+setup(ext_modules=fused())

@@ -1,0 +1,28 @@
+"""Tests of the fused kernel need it, or say why it is not there."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from lstm_bridge.core import native
+
+_spec = spec_from_file_location("native_problems", Path(__file__).with_name("problems.py"))
+assert _spec is not None
+assert _spec.loader is not None
+sys.modules["native_problems"] = module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules["native_problems"])
+
+STATUS = native.status()
+
+
+@pytest.fixture(params=STATUS.variants or ("none",))
+def variant(request: pytest.FixtureRequest) -> str:
+    """Every instruction set's code that this processor runs, in force."""
+    if not STATUS.serves:
+        pytest.skip(f"the fused kernel does not serve: {STATUS.reason}")
+    with native.using(request.param):
+        yield request.param

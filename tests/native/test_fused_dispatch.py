@@ -1,0 +1,143 @@
+"""When the fused kernel serves, when MLX's own operations do, and that both give the same."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from native_problems import Problem, outputs, problem
+
+from lstm_bridge.core import native, sequence
+from lstm_bridge.core.paths import portable
+from lstm_bridge.core.weights import LSTMWeights
+
+needs_kernel = pytest.mark.skipif(
+    not native.status().serves, reason=f"the fused kernel does not serve: {native.status().reason}"
+)
+
+
+def arrays(p: Problem) -> dict[str, mx.array]:
+    return {name: mx.array(a) for name, a in p.arrays.items()}
+
+
+def primitives(p: Problem) -> str:
+    """The graph's primitives, as text."""
+    with mx.stream(mx.cpu):
+        return _dot(outputs(arrays(p), p)[0])
+
+
+def _dot(y: mx.array) -> str:
+    text = io.StringIO()
+    mx.export_to_dot(text, y)
+    return text.getvalue()
+
+
+@needs_kernel
+def test_it_serves_a_cpu_stream() -> None:
+    assert "LSTMBridgeLSTM" in primitives(problem((2, 3, 4, 5)))
+
+
+def test_it_can_be_turned_off() -> None:
+    p = problem((2, 3, 4, 5))
+    with native.disabled():
+        assert not native.status().serves
+        assert "LSTMBridgeLSTM" not in primitives(p)
+    with portable():
+        assert "LSTMBridgeLSTM" not in primitives(p)
+
+
+def test_the_environment_turns_it_off() -> None:
+    code = "from lstm_bridge.core import native; print(native.status())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"LSTM_BRIDGE_NATIVE": "0", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "serves=False" in done.stdout
+    assert "LSTM_BRIDGE_NATIVE=0" in done.stdout
+
+
+def test_what_does_not_fit_is_declined() -> None:
+    p = arrays(problem((2, 3, 4, 5)))
+    odd = {
+        "float64": {name: a.astype(mx.float64) for name, a in p.items()},
+        "mixed": p | {"x": p["x"].astype(mx.float16)},
+        "broadcast state": p | {"h": p["h"][:1]},
+        "no steps": p | {"x": p["x"][:0]},
+    }
+    for what, q in odd.items():
+        weights = LSTMWeights(q["Wx"], q["Wh"], q["bias"])
+        with mx.stream(mx.cpu):
+            done = native.lstm(
+                weights,
+                q["x"],
+                q["h"],
+                q["c"],
+                sequence._composed,
+                reverse=False,
+                mask=None,
+                zero_masked=False,
+                cells=False,
+            )
+        assert done is None, what
+
+
+def test_other_activations_and_recurrent_masks_run_without_it() -> None:
+    p = problem((2, 3, 4, 5))
+    a = arrays(p)
+    weights = LSTMWeights(a["Wx"], a["Wh"], a["bias"])
+    dropout = sequence.Dropout(None, mx.ones((4, 2, 5)))
+    with mx.stream(mx.cpu):
+        for options in ({"activation": mx.sigmoid}, {"dropout": dropout}):
+            assert "LSTMBridgeLSTM" not in _dot(sequence.run(weights, a["x"], **options).y)
+
+
+def test_transformations_give_what_they_give_without_it() -> None:
+    p = problem((2, 4, 3, 5), mask="gaps")
+    a = arrays(p)
+
+    def y(x: mx.array, Wh: mx.array) -> mx.array:
+        return outputs(a | {"x": x, "Wh": Wh}, p)[0]
+
+    def loss(x: mx.array, Wh: mx.array) -> mx.array:
+        return y(x, Wh).square().sum()
+
+    xs = mx.stack([a["x"], a["x"] * 0.5, -a["x"]])
+    both = (a["x"], a["Wh"])
+    ways = {
+        "vmap": lambda: mx.vmap(y, (0, None))(xs, a["Wh"]),
+        "vmap over the second axis": lambda: mx.vmap(y, (1, None))(xs.swapaxes(0, 1), a["Wh"]),
+        "vmap(grad)": lambda: mx.vmap(mx.grad(loss), (0, None))(xs, a["Wh"]),
+        "grad(vmap)": lambda: mx.grad(lambda v: mx.vmap(loss, (0, None))(v, a["Wh"]).sum())(xs),
+        "jvp": lambda: mx.jvp(y, both, (a["x"] * 2, a["Wh"] * 3))[1][0],
+        "grad(grad)": lambda: mx.grad(lambda x, W: mx.grad(loss)(x, W).square().sum(), 1)(*both),
+        "checkpoint": lambda: mx.grad(mx.checkpoint(loss), 1)(*both),
+    }
+    with mx.stream(mx.cpu):
+        # Compiled, MLX's own operations would call a C++ compiler here: the plain call stands in.
+        ways |= {"compile": lambda: y(*both), "compile(grad)": lambda: mx.grad(loss)(*both)}
+        compiled = {"compile": mx.compile(y), "compile(grad)": mx.compile(mx.grad(loss))}
+        for name, way in ways.items():
+            ours = compiled[name](*both) if name in compiled else way()
+            with native.disabled():
+                theirs = way()
+            scale = float(mx.abs(theirs).max())
+            assert float(mx.abs(theirs - ours).max()) <= 2e-5 * scale, name
+
+
+def test_an_unused_output_and_a_broadcast_cotangent() -> None:
+    p = problem((3, 4, 5, 18))
+    a = arrays(p)
+    with mx.stream(mx.cpu):
+        for part in (lambda o: o[0].sum(), lambda o: o[3].sum() + o[1][0].sum()):
+            slope = mx.grad(lambda x, part=part: part(outputs(a | {"x": x}, p)))
+            ours = slope(a["x"])
+            with native.disabled():
+                theirs = slope(a["x"])
+            assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-6)

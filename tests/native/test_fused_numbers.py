@@ -1,0 +1,105 @@
+"""The fused kernel's values and gradients against MLX's own operations and the float64 oracle."""
+
+from __future__ import annotations
+
+import threading
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from native_problems import composed, failures, outputs, problem, results, truth
+
+from lstm_bridge.core import native
+
+SIZES = [(7, 3, 1, 1), (13, 50, 33, 17), (1, 9, 5, 64), (24, 6, 20, 48), (3, 1, 4, 130)]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("mask", ["none", "lengths", "gaps"])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_every_variant_follows_the_oracle(
+    variant: str, sizes: tuple[int, int, int, int], mask: str, reverse: bool
+) -> None:
+    p = problem(sizes, mask=mask, reverse=reverse, zero_masked=sizes[0] % 2 == 1)
+    assert not failures(results(p), composed(p), truth(p)), variant
+
+
+@pytest.mark.parametrize("mask", ["none", "gaps"])
+@pytest.mark.parametrize("P", [1, 20])
+def test_projection(variant: str, P: int, mask: str) -> None:
+    for N, zero_masked in ((4, False), (24, True)):
+        p = problem((N, 7, 20, 40), P=P, mask=mask, zero_masked=zero_masked)
+        assert not failures(results(p), composed(p), truth(p)), variant
+
+
+def test_swapped_gates_are_noticed(variant: str) -> None:
+    """Negative control."""
+    p = problem((3, 5, 4, 6))
+    honest = composed(p), truth(p)
+    Wx = p.arrays["Wx"]
+    p.arrays["Wx"] = np.concatenate([Wx[6:12], Wx[:6], Wx[12:]])
+    assert {"y", "dWx"} <= {f.partition(":")[0] for f in failures(results(p), *honest)}, variant
+
+
+def test_transposed_and_batch_first_views_need_no_copy(variant: str) -> None:
+    p = problem((5, 6, 7, 33))
+    arrays = {name: mx.array(a) for name, a in p.arrays.items()}
+    expected = outputs(arrays, p)
+    turned = dict(arrays)
+    for name in ("Wx", "Wh", "h", "c"):
+        turned[name] = mx.contiguous(arrays[name].T).T
+    turned["x"] = mx.contiguous(arrays["x"].swapaxes(0, 1)).swapaxes(0, 1)
+    for ours, theirs in zip(outputs(turned, p), expected, strict=True):
+        assert mx.array_equal(ours, theirs), variant
+    turned["x"] = mx.contiguous(arrays["x"].swapaxes(0, 2)).swapaxes(0, 2)
+    assert mx.array_equal(outputs(turned, p)[0], expected[0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30, 1e-40])
+@pytest.mark.parametrize("N", [3, 13])
+def test_extremes_poison_what_they_poison_in_mlx(variant: str, N: int, value: float) -> None:
+    p = problem((N, 5, 4, 18))
+    p.arrays["x"][2, 1, 3] = value
+    p.arrays["c"][2, 7] = value
+    ours = outputs({k: mx.array(a) for k, a in p.arrays.items()}, p)
+    with native.disabled():
+        theirs = outputs({k: mx.array(a) for k, a in p.arrays.items()}, p)
+    for a, b in zip(ours, theirs, strict=True):
+        first, second = np.array(a), np.array(b)
+        assert np.array_equal(np.isnan(first), np.isnan(second)), variant
+        assert np.array_equal(np.isinf(first), np.isinf(second)), variant
+        finite = np.isfinite(second)
+        assert np.allclose(first[finite], second[finite], rtol=1e-5, atol=1e-6), variant
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=str)
+def test_half_precision_goes_through_float32(variant: str, dtype: mx.Dtype) -> None:
+    p = problem((6, 9, 10, 20), mask="lengths")
+    for name, array in p.arrays.items():
+        p.arrays[name] = np.array(mx.array(array).astype(dtype).astype(mx.float32))
+    ours, theirs = results(p, dtype), composed(p, dtype)
+    assert all(a.dtype == dtype for a in ours.values())
+    oracle = truth(p)
+    for name, array in ours.items():
+        got, other = (np.array(a.astype(mx.float32), dtype="f8") for a in (array, theirs[name]))
+        errors = [np.abs(a - oracle[name]).max() for a in (got, other)]
+        step = 2.0**-10 if dtype == mx.float16 else 2.0**-7
+        assert errors[0] <= max(errors[1], step * np.abs(oracle[name]).max()), (variant, name)
+
+
+def test_two_python_threads_at_once(variant: str) -> None:
+    problems = [problem((24, 12, 30, 64), seed=seed) for seed in range(2)]
+    expected = [composed(p) for p in problems]
+    oracles = [truth(p) for p in problems]
+    wrong: list[str] = []
+
+    def work(k: int) -> None:
+        for _ in range(5):
+            wrong.extend(failures(results(problems[k]), expected[k], oracles[k]))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, variant
