@@ -68,7 +68,8 @@ class Plan:
         refused = {p: why for p, why in self.refused.items() if p == path}
         if not layers and not refused:
             known = [layer.path or "(root)" for layer in self.layers] + list(self.refused)
-            raise UsageError("prefix", expected=f"one of {', '.join(known)}", got=repr(path))
+            expected = f"one of {', '.join(known)}" if known else "a file with recurrent layers"
+            raise UsageError("prefix", expected=expected, got=repr(path))
         kept = {name for layer in layers for name in _sources(layer)}
         claimed = {name: p for name, p in self.claimed.items() if p == path}
         everything = [n for layer in self.layers for n in _sources(layer)]
@@ -148,6 +149,13 @@ def _check_collisions(tensors: Tensors, plan: Plan) -> None:
     taken: dict[str, str] = {}
     targets = [(layer.name_of(p), layer.path) for layer in plan.layers for p in layer.parameters]
     for target, origin in [*targets, *((t, s) for s, t in plan.passed.items())]:
+        if not target.isprintable():
+            raise tensors.refuse(
+                origin,
+                "a name that can be printed",
+                "control or private characters, or half a surrogate pair",
+                "rename it, or leave it out with --ignore",
+            )
         if target in taken:
             raise tensors.refuse(
                 origin,

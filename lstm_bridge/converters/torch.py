@@ -26,6 +26,7 @@ SLOTS = (
 
 _ROLE = re.compile(r"(weight_(?:ih|hh|hr)|bias_(?:ih|hh))(.*)", re.DOTALL)
 _STRAND = re.compile(r"_l(0|[1-9][0-9]{0,4})(_reverse)?", re.ASCII)
+_HALF = re.compile(r"(?:_l[0-9]+(?:_reverse)?)?_[gv]", re.ASCII)
 _OTHER_CELLS = {3: "a GRU", 1: "a simple RNN"}
 
 
@@ -113,6 +114,13 @@ def _strands(tensors: Tensors, path: str, members: Mapping[str, Part]) -> Strand
     strands: Strands = {}
     for name, part in members.items():
         role, suffix = _ROLE.fullmatch(name).groups()  # type: ignore[union-attr]
+        if suffix and _HALF.fullmatch(suffix):
+            raise tensors.refuse(
+                part.source,
+                "weight_norm's g and v together",
+                "one of them without the other",
+                "the checkpoint is incomplete",
+            )
         if suffix and not _STRAND.fullmatch(suffix):
             raise tensors.refuse(
                 part.source,
