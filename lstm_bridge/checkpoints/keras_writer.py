@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import h5py
 import numpy as np
 
 from lstm_bridge.checkpoints.base import Array
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 Entry = tuple[str, tuple[int, ...], Callable[[], Array]]
 
@@ -36,8 +40,9 @@ def write_keras_weights(
         entries: dataset path with (dtype code, shape, function that makes the array).
         note: called once all arrays are written; kept as attributes of the root.
     """
-    with h5py.File(target, "w", libver="earliest") as file:
+    with _Steady(target) as steady, h5py.File(steady, "w", libver="earliest") as file:
         for path, (dtype, shape, make) in entries:
+            steady.check()
             array = np.asarray(make(), order="C")
             # Keras keeps bfloat16 as two opaque bytes, and says so beside them.
             stored = array.view("V2") if dtype == "BF16" else array
@@ -47,6 +52,46 @@ def write_keras_weights(
         text = note()
         for k in range(0, len(text), _ATTRIBUTE):
             file.attrs[f"{NOTE}{k // _ATTRIBUTE}"] = np.void(text[k : k + _ATTRIBUTE])
+
+
+class _Steady(io.FileIO):
+    """A new file for the HDF5 library, which cannot close a file that it failed to write to.
+
+    It is told that all went well; ``check``, and leaving the context, tell the caller of the first
+    failure.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._failure: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        """Write all of ``data``; after a failure, none of it."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self._failure is None:
+            try:
+                done += super().write(view[done:])
+            except OSError as error:
+                self._failure = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's length, unless it failed before."""
+        try:
+            return super().truncate(size) if self._failure is None else 0
+        except OSError as error:
+            self._failure = error
+            return 0
+
+    def check(self) -> None:
+        """Raise the first failure, if there was one."""
+        if self._failure is not None:
+            raise self._failure
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+        self.check()
 
 
 def write_keras_archive(
