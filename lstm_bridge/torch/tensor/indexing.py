@@ -39,7 +39,7 @@ def gather(input: mx.array, dim: int, index: mx.array) -> mx.array:  # noqa: A00
     kept = tuple(
         slice(None) if k == dim % input.ndim else slice(n) for k, n in enumerate(index.shape)
     )
-    return mx.take_along_axis(input[kept], index, axis=dim)
+    return mx.take_along_axis(input[kept], mx.stop_gradient(index), axis=dim)
 
 
 def take_along_dim(

@@ -135,7 +135,7 @@ def _extreme(
         return both(x, dim)
     if dim is None:
         return whole(x)
-    at = place(x, axis=dim, keepdims=True)
+    at = mx.stop_gradient(place(x, axis=dim, keepdims=True))
     values = mx.take_along_axis(x, at, axis=dim)
     at = at.astype(mx.int64)
     return Found(values, at) if keepdim else Found(mx.squeeze(values, dim), mx.squeeze(at, dim))
@@ -157,7 +157,7 @@ def argmax(
     keepdim: bool = False,
 ) -> mx.array:
     """Where the largest stands, int64."""
-    return mx.argmax(input, axis=dim, keepdims=keepdim).astype(mx.int64)
+    return mx.stop_gradient(mx.argmax(input, axis=dim, keepdims=keepdim).astype(mx.int64))
 
 
 def argmin(
@@ -166,7 +166,7 @@ def argmin(
     keepdim: bool = False,
 ) -> mx.array:
     """Where the smallest stands, int64."""
-    return mx.argmin(input, axis=dim, keepdims=keepdim).astype(mx.int64)
+    return mx.stop_gradient(mx.argmin(input, axis=dim, keepdims=keepdim).astype(mx.int64))
 
 
 def any(input: mx.array, dim: Axes = None, keepdim: bool = False) -> mx.array:  # noqa: A001, A002
@@ -213,7 +213,7 @@ def argsort(
 ) -> mx.array:
     """Where the values in order stood, int64."""
     key = input.astype(mx.int64) if input.dtype == mx.bool_ else input
-    return mx.argsort(-key if descending else key, axis=dim).astype(mx.int64)
+    return mx.stop_gradient(mx.argsort(-key if descending else key, axis=dim).astype(mx.int64))
 
 
 def topk(

@@ -208,7 +208,7 @@ def _max_pool(
     owner = f"max_pool{S}d"
     windows = _windows(x, S, kernel, stride, padding, dilation, ceil_mode, owner)
     stacked = _stacked(x, windows, float("-inf"))
-    best = mx.argmax(stacked, axis=0, keepdims=True)
+    best = mx.stop_gradient(mx.argmax(stacked, axis=0, keepdims=True))
     y = mx.take_along_axis(stacked, best, axis=0)[0]
     if not return_indices:
         return y
@@ -269,5 +269,5 @@ def _mean(x: mx.array) -> mx.array:
 
 
 def _largest(x: mx.array) -> mx.array:
-    best = mx.argmax(x, axis=-1, keepdims=True)
+    best = mx.stop_gradient(mx.argmax(x, axis=-1, keepdims=True))
     return mx.take_along_axis(x, best, axis=-1)[..., 0]
