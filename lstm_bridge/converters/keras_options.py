@@ -89,10 +89,10 @@ class Reader:
             options["recurrent_activation"] = self._default_recurrent_activation(where)
         for key in ("activation", "recurrent_activation"):
             if key in options:
-                options[key] = self._activation(options[key], where, key)
+                options[key] = self.activation(options[key], where, key)
         return options
 
-    def _activation(self, value: Any, where: str, key: str) -> str:
+    def activation(self, value: Any, where: str, key: str) -> str:
         """Return the name of an activation as the core spells it."""
         if isinstance(value, dict) and value.get("class_name") == "function":
             value = value.get("config")

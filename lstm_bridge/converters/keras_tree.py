@@ -97,10 +97,10 @@ def _walk_model(
             "config", f"models nested {_MAX_DEPTH} deep at most", "more", "flatten it"
         )
     counters: dict[str, int] = {}
-    layers = _layers(model, reader)
-    named = [_named(layer, reader, index) for index, layer in enumerate(layers)]
+    layers = layers_of(model, reader)
+    pairs = [named(layer, reader, index) for index, layer in enumerate(layers)]
     check_graph(layers, reader)
-    for index, (layer, (class_name, name)) in enumerate(zip(layers, named, strict=True)):
+    for index, (layer, (class_name, name)) in enumerate(zip(layers, pairs, strict=True)):
         base = snake(class_name)
         count = counters.get(base, 0)
         counters[base] = count + 1
@@ -238,7 +238,7 @@ def _with_prefix(cell: Cell, prefix: str) -> Cell:
     return Cell(prefix + cell.prefix, cell.vars_path, cell.class_name, cell.units, cell.use_bias)
 
 
-def _layers(model: Config, reader: Reader) -> list[Config]:
+def layers_of(model: Config, reader: Reader) -> list[Config]:
     """Return the serialized layers; a Sequential of Keras 1 and 2 is a bare list."""
     config = model.get("config")
     layers = config.get("layers") if isinstance(config, dict) else config
@@ -252,7 +252,7 @@ def _layers(model: Config, reader: Reader) -> list[Config]:
     return layers
 
 
-def _named(layer: Any, reader: Reader, index: int) -> tuple[str, str]:
+def named(layer: Any, reader: Reader, index: int) -> tuple[str, str]:
     """Return the class and the name of a serialized layer."""
     # A nested Sequential of Keras 1 and 2 has a bare list for its config.
     config = layer.get("config") if isinstance(layer, dict) else None

@@ -56,8 +56,8 @@ def _cudnn_kernel(*gates: Array) -> Array:
     return np.concatenate([g.T.reshape(g.shape, order="F") for g in gates], axis=-1)
 
 
-def _cudnn_split(op: Callable[..., Array]) -> Callable[[Array], Array]:
-    return lambda kernel: op(*np.split(kernel, 4, axis=-1))
+def _cudnn_split(op: Callable[..., Array], gates: int = 4) -> Callable[[Array], Array]:
+    return lambda kernel: op(*np.split(kernel, gates, axis=-1))
 
 
 def _sum(a: Array, b: Array) -> Array:
@@ -121,6 +121,36 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "cudnn bias": Operation(
         lambda b: _sum(*np.split(b, 2)), lambda s: (s[0] // 2,), "cuDNN biases summed", None
+    ),
+    "cudnn gru kernel": Operation(
+        _cudnn_split(_cudnn_kernel, 3), lambda s: s, "cuDNN input kernel reinterpreted", None
+    ),
+    "cudnn gru recurrent": Operation(
+        _cudnn_split(lambda *gates: np.concatenate([g.T for g in gates], axis=-1), 3),
+        lambda s: s,
+        "cuDNN recurrent kernel transposed per gate",
+        None,
+    ),
+    "cudnn gru bias": Operation(
+        lambda b: b.reshape(2, -1),
+        lambda s: (2, s[0] // 2),
+        "cuDNN biases one under the other",
+        None,
+    ),
+    "drop second axis": Operation(
+        lambda a: a[:, 0], lambda s: (s[0], *s[2:]), "an axis of length 1 left out", None
+    ),
+    "channels last": Operation(
+        lambda a: a.transpose(2, 3, 1, 0),
+        lambda s: (*s[2:], s[1], s[0]),
+        "channels moved last",
+        None,
+    ),
+    "flip windows": Operation(
+        lambda a: a[tuple(slice(None, None, -1) for _ in a.shape[:-2])],
+        lambda s: s,
+        "windows flipped, as Theano convolves",
+        "flip windows",
     ),
     "sum": Operation(_sum, lambda a, b: a, "two biases summed", None),
     "weight norm": Operation(_weight_norm, lambda g, v: v, "weight_norm applied", None),

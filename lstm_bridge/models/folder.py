@@ -18,6 +18,7 @@ from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.errors import BridgeError, FileSystemError, UsageError
 from lstm_bridge.models.atomic import new_folder
 from lstm_bridge.models.classes import make
+from lstm_bridge.models.keras_load import load_model
 from lstm_bridge.models.schema import (
     FORMAT,
     FORMAT_VERSION,
@@ -29,6 +30,7 @@ from lstm_bridge.models.schema import (
     refuse,
 )
 from lstm_bridge.models.source import Pathish
+from lstm_bridge.models.torch_model import TorchModel
 from lstm_bridge.models.tree import Ported, hang, read_arrays, take_over
 from lstm_bridge.models.whole import MODELS, Model
 
@@ -36,10 +38,11 @@ __all__ = ["Ported", "load", "new_layer", "save"]
 
 
 def load(folder: Pathish) -> Any:
-    """Load a converted folder; neither torch nor Keras is needed.
+    """Load a converted folder, or a whole Keras model; neither torch nor Keras is needed.
 
     Args:
-        folder: what ``lstm_bridge.convert`` or ``lstm_bridge.save`` wrote.
+        folder: what ``lstm_bridge.convert`` or ``lstm_bridge.save`` wrote; or a ``.keras`` archive
+            or full ``.h5`` of any Keras since 1.0.
 
     Returns:
         A ``Model`` that runs as a whole when the folder describes one; the layer itself when the
@@ -52,6 +55,8 @@ def load(folder: Pathish) -> Any:
         FileSystemError: the folder cannot be read.
     """
     folder = Path(folder)
+    if folder.is_file():
+        return load_model(folder)
     if not folder.is_dir():
         raise FileSystemError(
             str(folder), expected="a folder that convert wrote", got="none", fix="check the path"

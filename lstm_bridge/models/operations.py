@@ -5,10 +5,12 @@ from __future__ import annotations
 import operator
 
 from lstm_bridge.models.graph import Operation
+from lstm_bridge.models.keras_operations import KERAS_OPERATIONS
 from lstm_bridge.models.torch_operations import TORCH_OPERATIONS
 
 OPERATIONS: dict[str, Operation] = {
     "item": operator.getitem,
+    **KERAS_OPERATIONS,
     **TORCH_OPERATIONS,
 }
 """Function name in a graph → function: the only list of them."""

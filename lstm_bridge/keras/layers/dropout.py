@@ -151,7 +151,10 @@ class SpatialDropout1D(_SpatialDropout):
     Source: keras.layers.SpatialDropout1D 3.15.
     """
 
-    ARGUMENT_NOTES: ClassVar[dict[str, str]] = _NOTES
+    ARGUMENT_NOTES: ClassVar[dict[str, str]] = {
+        "dtype": Layer.ARGUMENT_NOTES["dtype"],
+        "seed": RANDOM_STREAM,
+    }
 
     def __init__(
         self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None

@@ -1,0 +1,247 @@
+"""From a Keras config to the module tree and graph that run it; its numbers come later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lstm_bridge.converters.keras_calls import Call, History, Wiring, wiring
+from lstm_bridge.converters.keras_layers import is_operation, layer_config, unsupported
+from lstm_bridge.converters.keras_options import Config, Reader
+from lstm_bridge.converters.keras_tree import MODELS as MODEL_CLASSES
+from lstm_bridge.errors import BridgeError, ConfigError
+from lstm_bridge.keras.layers import call_spec
+from lstm_bridge.models.classes import make
+from lstm_bridge.models.graph import Graph, Node, Ref
+from lstm_bridge.models.keras_operations import KERAS_OPERATIONS, inferred_shape
+from lstm_bridge.models.keras_runtime import KerasModel
+from lstm_bridge.models.whole import Part
+
+_MAX_DEPTH = 32
+
+
+def build(model: Config, reader: Reader, where: str = "", depth: int = 0) -> KerasModel:
+    """Return the module that a serialized model describes, its weights not yet loaded.
+
+    Args:
+        model: ``{"class_name": …, "config": …}`` of any era.
+        reader: reads the options of one file.
+        where: place of a nested model, for refusals.
+        depth: how many models are around this one.
+
+    Raises:
+        ConfigError: a layer or option that is not supported, or a graph that does not run.
+    """
+    if depth > _MAX_DEPTH:
+        raise reader.refuse(where, f"models nested {_MAX_DEPTH} deep at most", "more", "flatten it")
+    wires = wiring(model, reader, where)
+    check_layers(wires, reader, where)
+    builder = _Builder(wires, reader, where, depth)
+    for call in wires.calls:
+        builder.add(call)
+    return builder.finish(_name_of(model))
+
+
+def check_layers(wires: Wiring, reader: Reader, where: str) -> None:
+    """Refuse what is not supported in any layer before anything is made."""
+    for name, layer in wires.layers.items():
+        if is_operation(layer):
+            operation_of(layer, reader, where + name)
+        elif layer["class_name"] not in (*MODEL_CLASSES, "InputLayer"):
+            layer_config(layer, reader, where + name)
+
+
+def operation_of(layer: Config, reader: Reader, where: str) -> str:
+    """Return the graph's name of a ``keras.ops`` function; ConfigError if it has none."""
+    name = f"keras.{layer['class_name']}"
+    if name not in KERAS_OPERATIONS:
+        raise unsupported(str(layer["class_name"]), reader, where)
+    return name
+
+
+def _name_of(model: Config) -> str:
+    config = model.get("config")
+    return str(config.get("name") or "model") if isinstance(config, dict) else "model"
+
+
+class _Builder:
+    """Makes layers as calls come to them, and keeps the shapes of what they return."""
+
+    def __init__(self, wires: Wiring, reader: Reader, where: str, depth: int) -> None:
+        self._wires, self._reader, self._where, self._depth = wires, reader, where, depth
+        self._parts: dict[str, Part] = {}
+        self._shapes: dict[tuple[str, int], Any] = {(i.name, 0): i.shape for i in wires.inputs}
+        self._nodes = [Node(_node_name(i.name, 0), "input") for i in wires.inputs]
+        self._items: set[str] = set()
+
+    def add(self, call: Call) -> None:
+        """Add one call: its layer, if this is the first, and its node."""
+        place = self._where + call.layer
+        try:
+            args, kwargs = self._shaped(call.args), self._shaped(dict(call.kwargs))
+            if is_operation(self._wires.layers[call.layer]):
+                self._add_operation(call, args, kwargs)
+                return
+            if call.layer not in self._parts:
+                self._parts[call.layer] = self._part(call.layer, args, kwargs)
+            layer: Any = self._parts[call.layer].module
+            self._check_keywords(layer, call)
+            self._shapes[call.layer, call.index] = _output_shapes(layer, args, kwargs)
+        except ConfigError:
+            raise
+        except (BridgeError, TypeError, ValueError, LookupError) as error:
+            raise self._reader.refuse(
+                place, "options and inputs that make a layer", f"{error}", "the config is damaged"
+            ) from error
+        refs = tuple(self._referred(a) for a in call.args)
+        named = {k: self._referred(v) for k, v in call.kwargs.items()}
+        node = _node_name(call.layer, call.index)
+        self._nodes.append(Node(node, "module", call.layer, refs, named))
+
+    def _add_operation(self, call: Call, args: Any, kwargs: Any) -> None:
+        """Add a function of ``keras.ops``; what its config holds are constant arguments."""
+        layer = self._wires.layers[call.layer]
+        name = operation_of(layer, self._reader, self._where + call.layer)
+        constants = {k: v for k, v in layer["config"].items() if k != "name" and v is not None}
+        run = KERAS_OPERATIONS[name]
+        self._shapes[call.layer, call.index] = inferred_shape(run, args, {**constants, **kwargs})
+        refs = tuple(self._referred(a) for a in call.args)
+        named = {k: self._referred(v) for k, v in call.kwargs.items()}
+        node = _node_name(call.layer, call.index)
+        self._nodes.append(Node(node, name, "", refs, {**constants, **named}))
+
+    def _part(self, name: str, args: Any, kwargs: Any) -> Part:
+        layer, place = self._wires.layers[name], self._where + name
+        if layer["class_name"] in MODEL_CLASSES:
+            inner = build(layer, self._reader, f"{place}.", self._depth + 1)
+            return Part(name, KerasModel.KIND, {}, inner)
+        kind, options = layer_config(layer, self._reader, place)
+        options["name"] = name.rpartition("/")[2] or "layer"
+        kind = f"keras.layers.{kind}"
+        made: Any = make(kind, options, None)
+        shapes = _by_argument(made, "build", args, kwargs)
+        if not made.built:
+            made.build(**shapes)
+        return Part(name, kind, options, made, made.get_build_config())
+
+    def _check_keywords(self, layer: Any, call: Call) -> None:
+        if isinstance(layer, KerasModel):
+            wrong = [k for k in call.kwargs if k != "training"]
+        else:
+            known = call_spec.parameters_of(type(layer).call)
+            wrong = [k for k in call.kwargs if k not in known and k != "training"]
+        if wrong:
+            raise self._reader.refuse(
+                self._where + call.layer, "arguments that its call takes", wrong[0], "re-save it"
+            )
+
+    def _shaped(self, value: Any) -> Any:
+        """Put shapes in the place of tensors."""
+        if isinstance(value, History):
+            return _Shape(_nth(self._shapes[value.layer, value.call], value.output))
+        return _map(self._shaped, value)
+
+    def _referred(self, value: Any) -> Any:
+        """Put references to nodes in the place of tensors; several outputs are picked apart."""
+        if not isinstance(value, History):
+            return _map(self._referred, value)
+        node = _node_name(value.layer, value.call)
+        if not _is_several(self._shapes[value.layer, value.call]):
+            return Ref(node)
+        item = f"{node}[{value.output}]"
+        if item not in self._items:
+            self._items.add(item)
+            self._nodes.append(Node(item, "item", "", (Ref(node), value.output)))
+        return Ref(item)
+
+    def finish(self, name: str) -> KerasModel:
+        """Return the model."""
+        outputs = self._referred(self._wires.outputs)
+        nodes = (*self._nodes, Node("output", "output", "", (outputs,)))
+        order = [n for n in self._wires.layers if n in self._parts]
+        inputs = [
+            {"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in self._wires.inputs
+        ]
+        shapes = {c.layer: _plain(self._shapes[c.layer, c.index]) for c in self._wires.calls}
+        returned = _plain(_bare(self._shaped(self._wires.outputs)))
+        options = {"name": name, "inputs": inputs, "shapes": shapes, "output_shapes": returned}
+        model = KerasModel([self._parts[n] for n in order], Graph(nodes), None, options)
+        return model.eval()  # type: ignore[no-any-return]
+
+
+class _Shape:
+    """Stands for a tensor where only its shape is known."""
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+
+
+def _node_name(layer: str, call: int) -> str:
+    return layer if call == 0 else f"{layer}:{call}"
+
+
+def _map(function: Any, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(function(v) for v in value)
+    if isinstance(value, Mapping):
+        return {k: function(v) for k, v in value.items()}
+    return value
+
+
+def _is_several(shapes: Any) -> bool:
+    return isinstance(shapes, list | tuple) and any(isinstance(s, list | tuple) for s in shapes)
+
+
+def _nth(shapes: Any, output: int) -> Any:
+    return shapes[output] if _is_several(shapes) else shapes
+
+
+def _plain(shapes: Any) -> Any:
+    return _map(_plain, list(shapes)) if isinstance(shapes, list | tuple) else shapes
+
+
+def _bare(value: Any) -> Any:
+    """Shapes out of their stand-ins."""
+    return value.shape if isinstance(value, _Shape) else _map(_bare, value)
+
+
+def _has_shape(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_has_shape(v) for v in value)
+    return isinstance(value, _Shape)
+
+
+def _by_argument(layer: Any, method: str, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Return the shapes for ``build`` or ``compute_output_shape`` by their argument names."""
+    known = call_spec.parameters_of(type(layer).call)
+    bound = call_spec.signature_of(type(layer).call).bind(
+        *args, **{k: v for k, v in kwargs.items() if k in known}
+    )
+    shapes = {f"{k}_shape": _bare(v) for k, v in bound.arguments.items() if _has_shape(v)}
+    names = list(call_spec.parameters_of(getattr(type(layer), method)))
+    if len(names) == 1:
+        return {names[0]: next(iter(shapes.values()))}
+    return {name: shapes[name] for name in names if name in shapes}
+
+
+def _output_shapes(layer: Any, args: Any, kwargs: Any) -> Any:
+    if isinstance(layer, KerasModel):
+        return _model_shapes(layer)
+    shapes = _by_argument(layer, "compute_output_shape", args, kwargs)
+    names = list(call_spec.parameters_of(type(layer).compute_output_shape))
+    if len(names) > 1 and names[0] not in shapes:  # named otherwise than call's argument
+        shapes = {names[0]: _bare(args[0]), **shapes}
+    found = layer.compute_output_shape(**shapes)
+    if kwargs.get("return_attention_scores"):
+        return [found, (found[0], None, None, None)]
+    return found
+
+
+def _model_shapes(model: KerasModel) -> Any:
+    """Return the shapes of a nested model's outputs, as its own calls found them."""
+    shapes = model._options["output_shapes"]
+    return _map(_tupled, shapes) if _is_several(shapes) else tuple(shapes)
+
+
+def _tupled(shape: Any) -> Any:
+    return tuple(shape) if isinstance(shape, list) else shape

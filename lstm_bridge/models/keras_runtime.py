@@ -1,0 +1,245 @@
+"""A Keras model as it runs here: called, asked for predictions and looked into as in Keras."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+
+from lstm_bridge.core.arrays import as_array
+from lstm_bridge.errors import ShapeError, UsageError
+from lstm_bridge.keras.layers import call_spec
+from lstm_bridge.keras.masks import get_keras_mask, set_keras_mask
+from lstm_bridge.models.graph import execute
+from lstm_bridge.models.operations import OPERATIONS
+from lstm_bridge.models.whole import MODELS, Model
+
+_DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
+
+
+class KerasModel(Model):
+    """A Sequential or Functional model of Keras, on MLX.
+
+    ``model(x)`` infers; ``model.train()`` or ``training=True`` make dropout drop and batch
+    normalization look at the batch. Masks travel from layer to layer as in Keras.
+
+    Source: keras.Sequential and keras.Model 3.15.
+    """
+
+    KIND: ClassVar[str] = "models.KerasModel"
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self._options.get("name", "model"))
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, in the order in which a list of them is taken."""
+        return list(self._graph.inputs)
+
+    @property
+    def layers(self) -> Any:
+        """The layers, in the order of the file."""
+        return [part.module for part in self.parts]
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
+        """Return a layer by its name, or by its place in ``layers``.
+
+        Raises:
+            UsageError: there is none, or neither or both were given.
+        """
+        if (name is None) == (index is None):
+            raise UsageError("get_layer", expected="a name or an index", got="neither or both")
+        parts = self.parts
+        if index is not None and -len(parts) <= index < len(parts):
+            return parts[index].module
+        for part in parts:
+            if name is not None and part.path == name:
+                return part.module
+        known = ", ".join(part.path for part in parts)
+        raise UsageError("get_layer", expected=f"one of {known}", got=repr(name or index))
+
+    def reset_states(self) -> None:
+        """Set the states that stateful layers keep between calls to zero."""
+        for module in self.modules():
+            if getattr(module, "stateful", False) and hasattr(module, "reset_state"):
+                module.reset_state()
+
+    # --- calling -------------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any, training: bool | None = None, **named: Any) -> Any:
+        """Run the model.
+
+        Args:
+            inputs: one array; or several, or a list, or a dictionary by input name.
+            training: as in Keras. Default: what the model around says, else whether ``train()``
+                or ``eval()`` was called last; a loaded model is in ``eval()``.
+            named: inputs by name.
+
+        Returns:
+            What the model returns: an array, or a list or dictionary of them.
+
+        Raises:
+            UsageError: an input is missing, or one too many.
+            ShapeError: an input has another shape than the model's.
+        """
+        values = self._given(inputs, named)
+        if training is None:
+            training = call_spec.training_context.get()
+        training = self.training if training is None else training
+        token = call_spec.training_context.set(training)
+        try:
+            return execute(self._graph, self, OPERATIONS, values)
+        finally:
+            call_spec.training_context.reset(token)
+
+    def _given(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+        if len(inputs) == 1 and isinstance(inputs[0], list | tuple):
+            inputs = tuple(inputs[0])
+        one: Any = inputs[0] if len(inputs) == 1 else None
+        if isinstance(one, dict):
+            inputs, named = (), {**one, **named}
+        values = self._bound(inputs, named)
+        about = {str(entry["name"]): entry for entry in self._options["inputs"]}
+        return {name: _as_input(value, about[name]) for name, value in values.items()}
+
+    def predict(self, x: Any, batch_size: int = 32, verbose: str | int = "auto") -> Any:
+        """Run the model over many rows, some at a time, and return NumPy arrays.
+
+        Args:
+            x: inputs as for a call.
+            batch_size: rows at a time. Default: 32.
+            verbose: 0 for silence; otherwise a progress bar, on a terminal only. Default: "auto".
+
+        Returns:
+            The outputs of all rows, nested as the model nests them.
+
+        Raises:
+            UsageError: there are no rows, or inputs of different numbers of them.
+        """
+        given = self._given((x,), {})
+        counts = {value.shape[0] for value in given.values()}
+        if len(counts) != 1 or 0 in counts or batch_size < 1:
+            raise UsageError(
+                "predict", expected="inputs with the same number of rows, one at least",
+                got=f"{sorted(counts)} in batches of {batch_size}",
+            )  # fmt: skip
+        rows = counts.pop()
+        done = []
+        for start in _shown(range(0, rows, batch_size), verbose):
+            batch = {k: v[start : start + batch_size] for k, v in given.items()}
+            outputs = self(batch, training=False)
+            mx.eval(outputs)
+            done.append(call_spec.map_leaves(_to_numpy, outputs))
+        return _joined(done)
+
+    def load_weights(self, file_or_weights: Any, strict: bool = True) -> KerasModel:
+        """Take over weights by name, or from a Keras file of the same architecture.
+
+        Args:
+            file_or_weights: pairs of name and array, a safetensors file, a converted folder, or
+                a Keras weights file of any era.
+            strict: names must be the model's own, all of them. Default: True.
+
+        Raises:
+            UsageError: names (when strict) or shapes differ; nothing was changed.
+            RefusedInput: the Keras file is damaged or of another architecture.
+        """
+        if isinstance(file_or_weights, str | PathLike):
+            path = Path(file_or_weights)
+            if path.is_file() and path.suffix != ".safetensors":
+                import_module("lstm_bridge.models.keras_load").load_keras_weights(self, path)
+                return self
+        super().load_weights(file_or_weights, strict)
+        return self
+
+    # --- looking in ----------------------------------------------------------------------------
+
+    def count_params(self) -> int:
+        """Return the number of scalars in all weights."""
+        return sum(array.size for _, array in tree_flatten(self.parameters()))
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print the layers, their output shapes and their numbers of weights.
+
+        Args:
+            print_fn: called with each line. Default: print.
+        """
+        rows = [("Layer (type)", "Output shape", "Params")]
+        shapes = self._options.get("shapes", {})
+        for part in self.parts:
+            count = sum(array.size for _, array in tree_flatten(part.module.parameters()))
+            kind = part.kind.rpartition(".")[2]
+            rows.append((f"{part.path} ({kind})", _shape_text(shapes.get(part.path)), f"{count:,}"))
+        widths = [max(len(row[k]) for row in rows) for k in range(3)]
+        print_fn(f'Model: "{self.name}"')
+        for row in rows:
+            print_fn(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}")
+        trained = sum(array.size for _, array in tree_flatten(self.trainable_parameters()))
+        total = self.count_params()
+        print_fn(f"Total params: {total:,}; trainable: {trained:,}; fixed: {total - trained:,}")
+
+
+MODELS[KerasModel.KIND] = KerasModel
+
+
+def _as_input(value: Any, about: Mapping[str, Any]) -> mx.array:
+    """An input as an array of the kind and shape that the model's input layer says."""
+    x = as_array(value, str(about["name"]))
+    wanted = _DTYPES.get(str(about["dtype"]))
+    if wanted is not None and x.dtype != wanted:
+        mask = get_keras_mask(value)
+        x = x.astype(wanted)
+        if mask is not None:
+            set_keras_mask(x, mask)
+    shape = about["shape"]
+    if x.ndim == len(shape) - 1 and shape[-1] == 1:
+        x = x[..., None]
+    fits = x.ndim == len(shape) and all(
+        n is None or n == m for n, m in zip(shape[1:], x.shape[1:], strict=True)
+    )
+    if not fits:
+        raise ShapeError(
+            f"input {about['name']!r}", expected=f"shape {_shape_text(shape)}", got=str(x.shape)
+        )
+    return x
+
+
+def _shape_text(shape: Any) -> str:
+    if isinstance(shape, list | tuple) and shape and isinstance(shape[0], list | tuple):
+        return ", ".join(map(_shape_text, shape))
+    return "?" if shape is None else str(tuple(shape))
+
+
+def _to_numpy(x: mx.array) -> Any:
+    return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Concatenate nests of arrays along their rows."""
+    first = parts[0]
+    if isinstance(first, dict):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, list | tuple):
+        return [_joined([part[k] for part in parts]) for k in range(len(first))]
+    return np.concatenate(parts)
+
+
+def _shown(steps: range, verbose: str | int) -> Iterator[int]:
+    """Yield steps, with a progress bar where somebody is looking."""
+    if verbose in (0, "0", False) or not sys.stderr.isatty():
+        yield from steps
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(steps, description="predict", console=console, transient=True)
