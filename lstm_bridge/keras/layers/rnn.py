@@ -232,8 +232,10 @@ class RNN(Layer):
             reset_dropout_masks(self.cell)
         dtype = self.compute_type
         y = y[::-1] if self.go_backwards else y  # the order in which they were made
-        output = mx.swapaxes(y, 0, 1) if self.return_sequences else y[-1]
-        output = output.astype(dtype)
+        sequence = mx.swapaxes(y, 0, 1)
+        # Not y[-1]: a kept state may be that very slice, and mx.compile (0.32) loses one of two
+        # equal slices when stop_gradient stands behind the other.
+        output = (sequence if self.return_sequences else sequence[:, -1]).astype(dtype)
         states = tree_map(lambda state: state.astype(dtype), states)
         if self.stateful:
             self._keep(states)
