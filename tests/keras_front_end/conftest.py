@@ -17,6 +17,7 @@ from lstm_bridge.equivalence.judge import Verdict, judge
 
 Make = Callable[[Any, str], Any]  # (keras or lstm_bridge.keras, dtype) -> layer
 Arrays = dict[str, np.ndarray]
+Ask = Callable[[Any, "Question"], Arrays]
 
 
 @dataclass(frozen=True)
@@ -57,42 +58,55 @@ class Twin:
         """All three."""
         return [self.source, self.truth, self.ours]
 
-    def verdicts(self, *questions: Question) -> dict[str, Verdict]:
+    def verdicts(self, *questions: Question, ask: Ask | None = None) -> dict[str, Verdict]:
         """Judge outputs, and gradients with respect to inputs, states and every weight.
 
         Each question of several comes with new weights, and each array is judged over all of them:
         the source's largest error among a handful of numbers says little about its precision.
+        ``ask`` puts the question to our layer; a negative control makes its mistake there.
         """
+        ask = ask or ask_ours
         answers = []
         for question in questions:
             if len(questions) > 1:
                 give_weights(self.layers, question.seed)
             source, truth = (ask_keras(layer, question) for layer in (self.source, self.truth))
-            answers.append((ask_ours(self.ours, question), source, truth))
+            answers.append((ask(self.ours, question), source, truth))
         assert all(one.keys() == answers[0][0].keys() for three in answers for one in three)
         return judged(
             *({name: np.stack([a[k][name] for a in answers]) for name in answers[0][0]}
               for k in range(3))
         )  # fmt: skip
 
-    def assert_same(self, question: Question, times: int = 2) -> None:
-        """Fail with the reasons unless every array passes on one of three sets of questions.
+    def failures(
+        self, question: Question, times: int = 2, ask: Ask | None = None
+    ) -> dict[str, str]:
+        """Why arrays fail on all of three sets of questions, by name; none: the layers agree.
 
         A ratio of two maxima of rounding noise exceeds the limit about once in 300 arrays, in
         either direction; what computes something else exceeds it on every set, by orders of
-        magnitude, as the negative controls show.
+        magnitude, as the negative controls show, which are judged here too.
         """
         failed: dict[str, str] = {}
         for first in (0, times, 2 * times):
-            verdicts = self.verdicts(*(question.again(first + k) for k in range(times)))
+            questions = (question.again(first + k) for k in range(times))
             failed = {
                 name: verdict.reason
-                for name, verdict in verdicts.items()
+                for name, verdict in self.verdicts(*questions, ask=ask).items()
                 if not verdict.passed and (first == 0 or name in failed)
             }
             if not failed:
-                return
-        assert failed == {}
+                break
+        return failed
+
+    def assert_same(self, question: Question, times: int = 2) -> None:
+        """Fail with the reasons unless every array passes on one of three sets of questions."""
+        assert self.failures(question, times) == {}
+
+    def assert_caught(self, question: Question, ask: Ask) -> None:
+        """Fail unless the layers agree, and the mistake that ``ask`` makes fails as they pass."""
+        self.assert_same(question)
+        assert "out 0" in self.failures(question, ask=ask)
 
 
 def judged(ours: Arrays, source: Arrays, truth: Arrays) -> dict[str, Verdict]:

@@ -95,15 +95,20 @@ def test_an_unreversed_direction_and_swapped_directions_are_caught(
         (N, L, D),
     )
     question = twins.Question(twins.distinct((N, L, D), 3))
-    twin.assert_same(question)
-    backward = twin.ours.backward_layer
-    backward.go_backwards = False
-    assert not twin.verdicts(question)["out 0"].passed
-    backward.go_backwards = True
-    assert twin.verdicts(question)["out 0"].ratio < 100
-    weights = twin.ours.get_weights()
-    twin.ours.set_weights(weights[3:] + weights[:3])
-    assert not twin.verdicts(question)["out 0"].passed
+
+    def unreversed(layer: Any, question: Any) -> Any:
+        layer.backward_layer.go_backwards = False
+        answer = twins.ask_ours(layer, question)
+        layer.backward_layer.go_backwards = True
+        return answer
+
+    def swapped(layer: Any, question: Any) -> Any:
+        weights = layer.get_weights()
+        layer.set_weights(weights[3:] + weights[:3])
+        return twins.ask_ours(layer, question)
+
+    twin.assert_caught(question, unreversed)
+    twin.assert_caught(question, swapped)
 
 
 def test_masked_outputs_are_zero_although_the_layer_says_otherwise(

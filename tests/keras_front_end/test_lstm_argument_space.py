@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -104,28 +105,37 @@ def test_every_kind_of_mask(
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (0, 2), (1, 3), (2, 3)])
 def test_two_swapped_gates_are_caught(twins: SimpleNamespace, first: int, second: int) -> None:
+    def swapped(layer: Any, question: Any) -> Any:
+        for variable in layer.weights:
+            blocks = np.split(variable.numpy(), 4, axis=-1)
+            blocks[first], blocks[second] = blocks[second], blocks[first]
+            variable.assign(np.concatenate(blocks, axis=-1))
+        return twins.ask_ours(layer, question)
+
     twin, question = twin_and_question(twins, BASE)
-    for variable in twin.ours.weights:
-        blocks = np.split(variable.numpy(), 4, axis=-1)
-        blocks[first], blocks[second] = blocks[second], blocks[first]
-        variable.assign(np.concatenate(blocks, axis=-1))
-    assert not twin.verdicts(question)["out 0"].passed
+    twin.assert_caught(question, swapped)
 
 
 def test_a_dropped_bias_a_transposed_kernel_and_swapped_states_are_caught(
     twins: SimpleNamespace,
 ) -> None:
+    def biasless(layer: Any, question: Any) -> Any:
+        layer.weights[2].assign(0 * layer.weights[2].numpy())
+        return twins.ask_ours(layer, question)
+
+    def transposed(layer: Any, question: Any) -> Any:
+        kernel = layer.weights[1].numpy()  # [H,4H]: each gate's square block
+        blocks = [block.T for block in np.split(kernel, 4, axis=-1)]
+        layer.weights[1].assign(np.concatenate(blocks, axis=-1))
+        return twins.ask_ours(layer, question)
+
+    def exchanged(layer: Any, question: Any) -> Any:
+        states = question.states[::-1]
+        return twins.ask_ours(layer, dataclasses.replace(question, states=states))
+
     twin, question = twin_and_question(twins, BASE)
-    bias = twin.ours.weights[2]
-    kept = bias.numpy()
-    bias.assign(0 * kept)
-    assert not twin.verdicts(question)["out 0"].passed
-    bias.assign(kept)
-    twin.assert_same(question)
-    swapped = twins.Question(question.x, question.states[::-1], None, question.seed)
-    mine, source = twins.ask_ours(twin.ours, swapped), twins.ask_keras(twin.source, question)
-    truth = twins.ask_keras(twin.truth, question)
-    assert not twins.judged(mine, source, truth)["out 0"].passed
+    for mistake in (biasless, transposed, exchanged):
+        twin.assert_caught(question, mistake)
 
 
 @pytest.mark.parametrize("change", [{"go_backwards": True}, {"recurrent_activation": "tanh"}])
@@ -136,23 +146,32 @@ def test_an_argument_that_is_ignored_is_caught(
     other = BASE | {k: v for k, v in change.items() if k in BASE}
     other["flags"] = BASE["flags"] | {k: v for k, v in change.items() if k not in BASE}
     changed, _ = twin_and_question(twins, other)
-    mine = twins.ask_ours(changed.ours, question)
-    source, truth = (twins.ask_keras(layer, question) for layer in (twin.source, twin.truth))
-    assert not twins.judged(mine, source, truth)["out 0"].passed
+
+    def ignored(layer: Any, question: Any) -> Any:
+        changed.ours.set_weights(layer.get_weights())
+        return twins.ask_ours(changed.ours, question)
+
+    twin.assert_caught(question, ignored)
 
 
 def test_an_ignored_mask_is_caught(twins: SimpleNamespace) -> None:
     twin, question = twin_and_question(twins, BASE | {"mask": "ragged"})
-    bare = twins.Question(question.x, question.states, None, question.seed)
-    mine = twins.ask_ours(twin.ours, bare)
-    source, truth = (twins.ask_keras(layer, question) for layer in (twin.source, twin.truth))
-    assert not twins.judged(mine, source, truth)["out 0"].passed
+
+    def unmasked(layer: Any, question: Any) -> Any:
+        return twins.ask_ours(layer, dataclasses.replace(question, mask=None))
+
+    twin.assert_caught(question, unmasked)
 
 
 def test_keras_2_slope_of_hard_sigmoid_is_caught(twins: SimpleNamespace) -> None:
     case = BASE | {"recurrent_activation": "hard_sigmoid"}
     twin, question = twin_and_question(twins, case)
-    twin.assert_same(question)
-    old = twins.ours.activations.get("hard_sigmoid_keras2")
-    twin.ours.cell.recurrent_activation = old
-    assert not twin.verdicts(question)["out 0"].passed
+    new = twin.ours.cell.recurrent_activation
+
+    def with_keras_2s(layer: Any, question: Any) -> Any:
+        layer.cell.recurrent_activation = twins.ours.activations.get("hard_sigmoid_keras2")
+        answer = twins.ask_ours(layer, question)
+        layer.cell.recurrent_activation = new
+        return answer
+
+    twin.assert_caught(question, with_keras_2s)

@@ -22,14 +22,6 @@ DRAWS = 16
 EPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    import torch
-
-    mx.random.seed(0)
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="session")
 def compare() -> Callable[..., dict[str, Verdict]]:
     """Judge a layer's outputs and gradients against torch's, kind by kind, over several draws."""
