@@ -8,11 +8,11 @@ HAS := $(VENV)/.has-
 BRIDGE := $(BIN)/lstm-bridge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep bench lint fixtures docs clean
+.PHONY: help setup demo test sweep fuzz bench bench-io lint fixtures docs clean
 
 help: ## Print this list
 	@echo "lstm_bridge: make TARGET [PYTHON=/path/to/python3.11-or-newer]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(HAS)test $(HAS)lint $(HAS)docs ## Make .venv with the package and everything that works on it
 
@@ -29,9 +29,21 @@ test: $(HAS)test ## Run the tests, against live torch, Keras and pytorch-forecas
 sweep: $(HAS)test ## Run the tests with twenty times the generated examples (long)
 	LSTM_BRIDGE_PROFILE=sweep $(BIN)/python -m pytest -n auto
 
+FUZZ_SECONDS ?= 60
+FUZZED := zip.pt legacy.pt one.safetensors stored.npz deflated.npz one.npy legacy.h5 numbered.weights.h5 one.keras
+
+fuzz: $(HAS)test ## Fuzz every container's parser with atheris, FUZZ_SECONDS=60 each
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris \
+	  || echo "fuzz: atheris has no wheel for this Python and system" >&2
+	@for name in $(FUZZED); do echo "== $$name"; \
+	  $(BIN)/python tests/fuzz/fuzz_checkpoints.py $$name -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
 bench: $(HAS)test ## Time our LSTM against its peers, and put the figures into the docs
 	$(BRIDGE) bench --json docs/performance.json --plot docs/performance.svg
 	$(BIN)/python docs/generate.py
+
+bench-io: $(HAS)test ## Time the conversion of 2 GB files against cp, with peak memory
+	$(BIN)/python -m lstm_bridge.bench.io
 
 lint: $(HAS)lint ## Check style, formatting, types and import contracts
 	$(BIN)/ruff check .
