@@ -77,6 +77,7 @@ def verdicts_of(
     ported: Any,
     draw: Callable[[int], tuple[Any, ...]],
     gradients: bool = True,
+    draws: int = DRAWS,
 ) -> dict[str, Verdict]:
     """Judge outputs and the parameters' gradients of a random function of them.
 
@@ -85,10 +86,11 @@ def verdicts_of(
         ported: what stands for it.
         draw: seed in, inputs out.
         gradients: compare them too.
+        draws: how many inputs.
     """
     exact = copy.deepcopy(module).double()
     pools: dict[str, list[tuple[np.ndarray, ...]]] = {}
-    for seed in range(DRAWS):
+    for seed in range(draws):
         inputs = draw(seed)
         theirs = _asked(module, inputs, seed, gradients)
         torch.set_default_dtype(torch.float64)  # of the zeros that forward makes
@@ -101,11 +103,15 @@ def verdicts_of(
         for key in mine:
             pools.setdefault(key, []).append((mine[key], theirs[key], true[key]))
     found = {}
-    for key, draws in pools.items():
-        assert all(m.shape == t.shape == e.shape for m, t, e in draws), key
-        found[key] = judge(
-            *(np.concatenate([a.ravel() for a in party]) for party in zip(*draws, strict=True))
-        )
+    for key, drawn in pools.items():
+        assert all(m.shape == t.shape == e.shape for m, t, e in drawn), key
+        parties = zip(*drawn, strict=True)
+        found[key] = judge(*(np.concatenate([a.ravel() for a in party]) for party in parties))
+    held = dict(tree_flatten(ported.parameters()))
+    true_state = dict(exact.named_buffers())
+    for name, buffer in module.named_buffers():
+        parties = (held[name], buffer, true_state[name])
+        found[f"state {name}"] = judge(*(as_numpy(party) for party in parties))
     return found
 
 
@@ -171,13 +177,20 @@ def parity() -> Callable[..., dict[str, Verdict]]:
         gradients: bool = True,
         mutate: Callable[[Any], Any] | None = None,
         example_inputs: Any = None,
+        draws: int = DRAWS,
     ) -> dict[str, Verdict]:
         randomized(module).eval()
         ported = lstm_bridge.port(module, example_inputs)
         ported = (mutate(ported) or ported) if mutate else ported
-        return verdicts_of(module, ported, draw, gradients)
+        return verdicts_of(module, ported, draw, gradients, draws)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def compared() -> Callable[..., dict[str, Verdict]]:
+    """Return the verdicts on a layer that stands for another, both as they are."""
+    return verdicts_of
 
 
 @pytest.fixture(scope="session")
