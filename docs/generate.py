@@ -25,6 +25,7 @@ from lstm_bridge import errors as tree
 from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.core import lstm
+from lstm_bridge.equivalence.mistakes import MISTAKES
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- generated:([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -198,6 +199,55 @@ def front_ends() -> str:
     return table(["instead of", "import"], rows)
 
 
+def mistakes_caught() -> str:
+    """Return the mutation proof: mistakes made on purpose, and how many of them were caught."""
+    from lstm_bridge.equivalence.proof.mutations import Outcome, in_conversion, in_front_end
+    from lstm_bridge.equivalence.proof.pairs import PAIRS
+    from lstm_bridge.equivalence.proof.sources import TARGETS
+
+    def cell(found: list[Outcome]) -> str:
+        return f"{sum(o.caught for o in found)}/{len(found)}" if found else "–"
+
+    here = {pair.label: list(in_front_end(pair, limit=6)) for pair in PAIRS}
+    away = {(p.label, to): list(in_conversion(p, to)) for p in PAIRS for to in TARGETS}
+    every = [o for found in (*here.values(), *away.values()) for o in found]
+    in_front_ends = (
+        [label, *(cell([o for o in found if o.mutant.family == f]) for f in MISTAKES), cell(found)]
+        for label, found in here.items()
+    )
+    in_conversions = (
+        [pair.label, *(cell(away[pair.label, to]) for to in TARGETS)]
+        for pair in PAIRS
+        if any(away[pair.label, to] for to in TARGETS)
+    )
+    share = 100 * sum(o.caught for o in every) / len(every)
+    named = cell([o._replace(caught=o.named) for found in here.values() for o in found])
+    return "\n\n".join(
+        (
+            f"**{len(every)} mistakes made, {share:.4g} % caught**; of those in front-ends "
+            f"{named} were also named by the diagnosis.",
+            table(["mistake in the front-end", *MISTAKES, "all"], in_front_ends),
+            table(["mistake in a conversion of", *(f"to {t}" for t in TARGETS)], in_conversions),
+        )
+    )
+
+
+def extremes() -> str:
+    """Return what the extremes do to every class, and the differences that stay."""
+    from lstm_bridge.equivalence.proof.extremes import COLUMNS, EXTREMES, KNOWN, applies, run
+
+    def cell(pair: Any, extreme: Any) -> str:
+        known = KNOWN.get((extreme.label, pair.label))
+        if not applies(pair, extreme):
+            return "–"
+        return str(run(pair, extreme)) if known is None else "differs, see below"
+
+    rows = ([e.label, *(cell(p, e) for p in COLUMNS)] for e in EXTREMES)
+    notes = (f"{label}, {extreme}: {why}." for (extreme, label), why in KNOWN.items())
+    grid = table(["extreme", *(p.label for p in COLUMNS)], rows)
+    return "\n\n".join((grid, *notes))
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     make.__name__.replace("_", "-"): make
     for make in (
@@ -211,6 +261,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         arguments,
         front_ends,
         performance,
+        mistakes_caught,
+        extremes,
     )
 }
 

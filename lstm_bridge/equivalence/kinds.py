@@ -6,6 +6,7 @@ Shape letters: N batch, L length, D input, H hidden, P projection, K layers · d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,31 @@ from lstm_bridge.errors import UsageError
 
 Array = NDArray[Any]
 Inputs = tuple[Any, ...]
-Draw = Callable[..., Array]
 
 N, L = 4, 7
 """Rows and steps of generated inputs: unequal, so that a swapped axis shows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Random arrays, and how many rows and steps are wanted."""
+
+    rng: np.random.Generator
+    N: int
+    L: int
+
+    def __call__(self, *shape: int) -> Array:
+        """Return float32 numbers around 0.2."""
+        return self.rng.normal(0.2, 0.7, shape).astype(np.float32)
+
+
 def example_inputs(
-    kind: str, options: Mapping[str, Any], params: Mapping[str, Array], seed: int = 0
+    kind: str,
+    options: Mapping[str, Any],
+    params: Mapping[str, Array],
+    seed: int = 0,
+    rows: int = N,
+    steps: int = L,
 ) -> Inputs:
     """Return seeded call arguments for one layer, initial states included.
 
@@ -31,6 +49,8 @@ def example_inputs(
         options: its constructor arguments.
         params: its parameters, which hold the sizes.
         seed: of the random numbers. Default: 0.
+        rows: rows of the batch. Default: 4.
+        steps: length of sequences. Default: 7.
 
     Returns:
         Float32 arrays in the nesting that the class is called with, neither symmetric nor zero.
@@ -38,11 +58,7 @@ def example_inputs(
     Raises:
         UsageError: nothing is known of the class.
     """
-    rng = np.random.default_rng(seed)
-
-    def draw(*shape: int) -> Array:
-        return rng.normal(0.2, 0.7, shape).astype(np.float32)
-
+    draw = Draw(np.random.default_rng(seed), rows, steps)
     for prefix, make in _MAKERS.items():
         if kind.startswith(prefix):
             return make(kind, options, params, draw)
@@ -61,28 +77,28 @@ def _torch(
     rows, D = params[f"weight_ih{end}"].shape
     H, P = rows // 4, params[f"weight_hh{end}"].shape[1]
     if kind.endswith("Cell"):
-        return draw(N, D), (draw(N, H), draw(N, H))
+        return draw(draw.N, D), (draw(draw.N, H), draw(draw.N, H))
     K = sum(name.startswith("weight_ih") for name in params)
-    x = draw(N, L, D) if options.get("batch_first", False) else draw(L, N, D)
-    return x, (draw(K, N, P), draw(K, N, H))
+    x = draw(draw.N, draw.L, D) if options.get("batch_first", False) else draw(draw.L, draw.N, D)
+    return x, (draw(K, draw.N, P), draw(K, draw.N, H))
 
 
 def _keras(
     kind: str, options: Mapping[str, Any], params: Mapping[str, Array], draw: Draw
 ) -> Inputs:
     kernels = {n: v for n, v in params.items() if n.endswith("kernel") and "recurrent" not in n}
-    pairs = [[draw(N, v.shape[1] // 4) for _ in "hc"] for v in kernels.values()]
+    pairs = [[draw(draw.N, v.shape[1] // 4) for _ in "hc"] for v in kernels.values()]
     D = next(iter(kernels.values())).shape[0]
     if kind.endswith("Cell"):
-        return draw(N, D), pairs[0]
+        return draw(draw.N, D), pairs[0]
     if kind.endswith("Bidirectional"):
-        return draw(N, L, D), [s for pair in pairs for s in pair]
-    return draw(N, L, D), pairs if len(pairs) > 1 else pairs[0]
+        return draw(draw.N, draw.L, D), [s for pair in pairs for s in pair]
+    return draw(draw.N, draw.L, D), pairs if len(pairs) > 1 else pairs[0]
 
 
 def _mlx(kind: str, options: Mapping[str, Any], params: Mapping[str, Array], draw: Draw) -> Inputs:
     rows, D = params["Wx"].shape
-    return draw(N, L, D), draw(N, rows // 4), draw(N, rows // 4)
+    return draw(draw.N, draw.L, D), draw(draw.N, rows // 4), draw(draw.N, rows // 4)
 
 
 def _forecasting(
@@ -91,11 +107,11 @@ def _forecasting(
     D, H = options["input_size"], options["hidden_size"]
     count = 3 if ".mLSTM" in kind else 2
     if kind.endswith("Cell"):
-        return draw(N, D), *(draw(N, H) for _ in range(count))
+        return draw(draw.N, D), *(draw(draw.N, H) for _ in range(count))
     K = options.get("num_layers", 1)
     if count == 3:
-        return draw(L, N, D), *(draw(K, N, H) for _ in range(count))
-    return draw(L, N, D), *([draw(N, H) for _ in range(K)] for _ in range(count))
+        return draw(draw.L, draw.N, D), *(draw(K, draw.N, H) for _ in range(count))
+    return draw(draw.L, draw.N, D), *([draw(draw.N, H) for _ in range(K)] for _ in range(count))
 
 
 _MAKERS: dict[str, Callable[..., Inputs]] = {

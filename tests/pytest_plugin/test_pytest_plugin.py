@@ -170,3 +170,10 @@ def test_pytest_finds_the_plugin_by_itself(tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert "--equivalence-report=DIR" in shown
+
+
+def test_the_example_of_the_docs_runs(pytester: pytest.Pytester) -> None:
+    page = Path(__file__).parents[2] / "docs" / "equivalence.md"
+    (example,) = re.findall(r"```py\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(example.strip().splitlines()) <= 10
+    run(pytester, f"\n{example}").assert_outcomes(passed=1)

@@ -90,7 +90,9 @@ def _forecasting_oracle(function: Oracle) -> Oracle:
     def oracle(options: Options, params: Params, *inputs: Any, dtype: Any = np.float64) -> Any:
         cast = {name: np.asarray(value, dtype) for name, value in params.items()}
         x, *states = (_cast(value, dtype) for value in inputs)
-        return function(options, cast, x, *states)
+        # Overflow and NaN are facts about the inputs that the verdict looks at, not warnings.
+        with np.errstate(all="ignore"):
+            return function(options, cast, x, *states)
 
     return oracle
 

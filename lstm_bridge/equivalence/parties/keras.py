@@ -36,7 +36,10 @@ def in_dtype(layer: Any, dtype: str) -> Any:
 
     def typed(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {k: dtype if k == "dtype" else typed(v) for k, v in value.items()}
+            # The numbers come from the layer: drawing others first is slow, and in half precision
+            # impossible.
+            replaced = {"dtype": dtype} | {k: "zeros" for k in value if k.endswith("_initializer")}
+            return {k: replaced.get(k) or typed(v) for k, v in value.items()}
         return type(value)(map(typed, value)) if isinstance(value, list | tuple) else value
 
     with keras.saving.custom_object_scope(_CUSTOM):
