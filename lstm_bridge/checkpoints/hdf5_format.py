@@ -162,13 +162,13 @@ class Hdf5Bytes:
         start.take(1)
         count, _, size = start.number(2), start.number(4), start.number(4)
         blocks, found, seen = [(address + 16, size)], list[Message](), set[int]()
-        while blocks and len(found) < count:
+        while blocks and len(found) <= count:
             at, length = blocks.pop(0)
             if at in seen:
                 raise self.place.container("object header blocks that differ", "one twice")
             seen.add(at)
             cursor = self.cursor(at, length)
-            while cursor.left >= 8 and len(found) < count:
+            while cursor.left >= 8 and len(found) <= count:
                 kind, width, flags = cursor.number(2), cursor.number(2), cursor.number(1)
                 cursor.take(3)
                 found.append(Message(kind, flags, cursor.take(width)))
