@@ -1,7 +1,8 @@
-"""The command line: ``lstm-bridge inspect | convert | verify``, over the public API alone."""
+"""The command line: ``lstm-bridge inspect | convert | verify | bench``, over the public API."""
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -82,6 +83,8 @@ def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(lstm_bridge.__version__, package_name="lstm-bridge")
 def main() -> None:
     """Carry LSTM-family models from PyTorch and Keras to Apple's MLX."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name the terminal cannot spell
 
 
 @main.command()

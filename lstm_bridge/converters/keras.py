@@ -12,8 +12,8 @@ from typing import Any
 
 from lstm_bridge.converters.keras_groups import Group, groups_of, layer_of, pass_name
 from lstm_bridge.converters.keras_options import Reader
-from lstm_bridge.converters.keras_tree import Cell, Leaf, Tree, walk
-from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Slot, Tensors
+from lstm_bridge.converters.keras_tree import MERGE_MODES, Cell, Leaf, Tree, walk
+from lstm_bridge.converters.layer import FLAG, NAME, Dialect, Found, FoundLayer, Open, Slot, Tensors
 from lstm_bridge.converters.recipe import Apply, Recipe, Source, shape_of
 from lstm_bridge.errors import ConfigError, RefusedInput, SemanticError
 
@@ -154,10 +154,14 @@ def _leaf_by_name(path: str, groups: list[Group], reader: Reader) -> Leaf:
     return Leaf(path, groups[0].top, "keras.layers.Bidirectional", bidirectional, tuple(cells))
 
 
-ASSUMABLE = (
-    *("activation", "recurrent_activation", "return_sequences", "return_state", "go_backwards"),
-    "merge_mode",
-)
+ASSUMABLE = {
+    "activation": NAME,
+    "recurrent_activation": NAME,
+    "return_sequences": FLAG,
+    "return_state": FLAG,
+    "go_backwards": FLAG,
+    "merge_mode": Open(f"one of {MERGE_MODES}", lambda value: value in MERGE_MODES),
+}
 """Options that a weights-only file does not hold and a caller may state."""
 
 

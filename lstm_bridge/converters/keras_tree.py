@@ -208,8 +208,8 @@ def _bidirectional(config: Config, reader: Reader, where: str, here: str) -> Des
     """A Bidirectional over an LSTM (or an RNN of LSTMCells); None around anything else."""
     own = {k: v for k, v in config.items() if k not in _BIDIRECTIONAL_PARTS}
     options: dict[str, Any] = {"merge_mode": config.get("merge_mode", "concat")}
-    if options["merge_mode"] not in _MERGE_MODES:
-        expected, got = f"one of {_MERGE_MODES}", repr(options["merge_mode"])[:80]
+    if options["merge_mode"] not in MERGE_MODES:
+        expected, got = f"one of {MERGE_MODES}", repr(options["merge_mode"])[:80]
         raise reader.refuse(f"{where}.merge_mode", expected, got, "the config is damaged")
     options |= reader.known(own, where, ("name", "trainable", "dtype"))
     cells: list[Cell] = []
@@ -230,7 +230,7 @@ def _bidirectional(config: Config, reader: Reader, where: str, here: str) -> Des
     return "" if "" in kinds else "keras.layers.Bidirectional", options, cells
 
 
-_MERGE_MODES = ("concat", "sum", "mul", "ave", None)
+MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 _BIDIRECTIONAL_PARTS = ("layer", "backward_layer", "merge_mode")
 
 

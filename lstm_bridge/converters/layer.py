@@ -62,12 +62,24 @@ class Slot(NamedTuple):
     operation: str  # an OPERATIONS name that has an inverse
 
 
+class Open(NamedTuple):
+    """An option that a file leaves open: what a caller may state for it."""
+
+    expected: str
+    takes: Callable[[Any], bool]
+
+
+FLAG = Open("true or false", lambda value: isinstance(value, bool))
+NAME = Open("a name", lambda value: isinstance(value, str))
+RATE = Open("a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)
+
+
 class Dialect(NamedTuple):
     """A framework's names for one direction of one LSTM layer, and how to find them in a file."""
 
     name: str
     kinds: tuple[str, ...]  # front-end classes that its layers become
-    assumable: tuple[str, ...]  # options its files may not hold, which a caller may state
+    assumable: Mapping[str, Open]  # options its files may not hold, which a caller may state
     slots: tuple[Slot, ...]  # empty for cells with equations of their own
     find: Callable[[Tensors], Found]
 

@@ -49,4 +49,4 @@ def find(tensors: Tensors) -> Found:
     return found
 
 
-DIALECT = Dialect("mlx", ("mlx.nn.LSTM",), (), SLOTS, find)
+DIALECT = Dialect("mlx", ("mlx.nn.LSTM",), {}, SLOTS, find)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from lstm_bridge.converters import keras, mlx, pytorch_forecasting, torch
-from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Tensors
+from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Open, Tensors
 from lstm_bridge.converters.recipe import sources
 from lstm_bridge.errors import RefusedInput, SemanticError, UsageError
 
@@ -112,11 +112,19 @@ def make_plan(tensors: Tensors, ignore: tuple[str, ...] = ()) -> Plan:
 
 
 def check_assumptions(assume: Mapping[str, object]) -> None:
-    """Refuse a statement about an option that no dialect leaves open."""
-    known = sorted({key for dialect in DIALECTS.values() for key in dialect.assumable})
-    for key in assume:
+    """Refuse a statement about an option that no dialect leaves open, or of no possible value."""
+    known = assumable()
+    for key, value in assume.items():
         if key not in known:
-            raise UsageError("assume", expected=f"one of {', '.join(known)}", got=repr(key))
+            expected = f"one of {', '.join(sorted(known))}"
+            raise UsageError("assume", expected=expected, got=repr(key))
+        if not known[key].takes(value):
+            raise UsageError(f"assume {key}", expected=known[key].expected, got=repr(value))
+
+
+def assumable() -> dict[str, Open]:
+    """Return every option that files of some dialect leave open."""
+    return {key: open_ for one in DIALECTS.values() for key, open_ in one.assumable.items()}
 
 
 def _sources(layer: FoundLayer) -> list[str]:

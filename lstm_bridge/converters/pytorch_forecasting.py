@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Tensors
+from lstm_bridge.converters.layer import RATE, Dialect, Found, FoundLayer, Tensors
 from lstm_bridge.converters.names import clean, grouped, inverted
 from lstm_bridge.converters.recipe import Source
 
@@ -93,4 +93,6 @@ def _add(tensors: Tensors, found: Found, cell: _Cell, path: str, members: dict[s
     found.layers.append(FoundLayer(path, cell.kind, options, parameters, (rule,)))
 
 
-DIALECT = Dialect("pytorch_forecasting", tuple(cell.kind for cell in CELLS), ("dropout",), (), find)
+DIALECT = Dialect(
+    "pytorch_forecasting", tuple(cell.kind for cell in CELLS), {"dropout": RATE}, (), find
+)

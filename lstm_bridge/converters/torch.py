@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lstm_bridge.converters.layer import Dialect, Found, FoundLayer, Slot, Tensors
+from lstm_bridge.converters.layer import FLAG, RATE, Dialect, Found, FoundLayer, Slot, Tensors
 from lstm_bridge.converters.names import clean, grouped
 from lstm_bridge.converters.recipe import Recipe, Shape, shape_of, sources
 from lstm_bridge.converters.reparametrized import recipes_of
@@ -231,4 +231,10 @@ def _check_shape(tensors: Tensors, part: Part, shape: Shape) -> None:
         raise tensors.refuse(part.source, f"shape {list(shape)}", str(list(part.shape)), _NO_LSTM)
 
 
-DIALECT = Dialect("torch", ("torch.nn.LSTM", "torch.nn.LSTMCell"), tuple(_DEFAULTS), SLOTS, find)
+DIALECT = Dialect(
+    "torch",
+    ("torch.nn.LSTM", "torch.nn.LSTMCell"),
+    {"batch_first": FLAG, "dropout": RATE},
+    SLOTS,
+    find,
+)

@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_bridge.converters.plan import assumable
 from lstm_bridge.equivalence.bits import decoded, difference
 from lstm_bridge.equivalence.chain import stock as stock_chain
 from lstm_bridge.equivalence.chain import strands
@@ -99,12 +100,15 @@ def _in_folder(
     written = read_config(folder)
     stock = written.get("layout") == "mlx"
     found = {entry["path"]: descend(module, entry["path"]) for entry in written["layers"]}
+    options = {entry["path"]: entry["options"] for entry in written["layers"]}
     results = []
     for layer in layers:
         paths = _paths(layer, stock)
         missing = [path for path in paths if path not in found]
         if missing:
             why = f"{missing[0] or '(root)'} is not in the folder"
+            results.append(_failed(layer.path, layer.kind, why))
+        elif not stock and (why := _stated_otherwise(layer, options[layer.path])):
             results.append(_failed(layer.path, layer.kind, why))
         else:
             results.append(_judge(layer, {p: found[p] for p in paths}, stock, judged))
@@ -113,6 +117,18 @@ def _in_folder(
         _failed(path, type(found[path]).__name__, "no such layer in the source")
         for path in sorted(set(found) - covered)
     ]
+
+
+def _stated_otherwise(layer: SourceLayer, written: Mapping[str, Any]) -> str:
+    """Say which option that the source leaves open the folder was converted with, if another."""
+    for key in assumable():
+        there, here = written.get(key), layer.options.get(key)
+        if key in written and key in layer.options and there != here:
+            return (
+                f"the folder has {key}={there!r} and the source, as read here, {key}={here!r}: "
+                f"give verify the --assume that convert was given"
+            )
+    return ""
 
 
 def _paths(layer: SourceLayer, stock: bool) -> dict[str, str]:

@@ -68,8 +68,7 @@ def convert(
         UnsupportedError: a layer does not fit the asked layout; nothing was written.
         FileSystemError: the target exists or cannot be written.
     """
-    if layout not in LAYOUTS:
-        raise UsageError("layout", expected=f"one of {', '.join(LAYOUTS)}", got=repr(layout))
+    check_layout(layout, to)
     source, target = Path(source), Path(target)
     suffix = suffix_for(to, target) if to else ""
     policy = Policy(allow_downcast, allow_nonfinite)
@@ -90,6 +89,20 @@ def convert(
                 with new_folder(target, force=force) as folder:
                     _write_folder(folder, accountant, account)
             return account()
+
+
+def check_layout(layout: str, to: str | None) -> None:
+    """Refuse an unknown layout, or one beside a framework whose file has its own.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if layout not in LAYOUTS:
+        raise UsageError("layout", expected=f"one of {', '.join(LAYOUTS)}", got=repr(layout))
+    if to is not None and layout != "source":
+        raise UsageError(
+            "layout", expected=f"none beside to={to!r}", got=repr(layout), fix="choose one of them"
+        )
 
 
 def _write_folder(folder: Path, accountant: Accountant, account: Account) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +66,52 @@ def test_assumptions_are_parsed(source: Path, tmp_path: Path) -> None:
     result = run("convert", source, tmp_path / "out", "--assume", "batch_first=true", "--json")
     assert json.loads(result.output)["layers"][0]["options"]["batch_first"] is True
     assert run("convert", source, tmp_path / "o", "--assume", "batch_first").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("stated", "wanted"),
+    [
+        ("batch_first=maybe", "assume batch_first: expected true or false, got 'maybe'"),
+        ("batch_first=1", "assume batch_first: expected true or false, got 1"),
+        ("dropout=2.5", "assume dropout: expected a number from 0 to 1, got 2.5"),
+        ("dropout=true", "assume dropout: expected a number from 0 to 1, got True"),
+        ("merge_mode=best", "assume merge_mode: expected one of ('concat', 'sum', 'mul', 'ave'"),
+    ],
+)
+def test_an_impossible_assumption_is_refused(
+    source: Path, tmp_path: Path, stated: str, wanted: str
+) -> None:
+    result = run("convert", source, tmp_path / "out", "--assume", stated)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert wanted in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_layout_beside_another_frameworks_file_is_refused(source: Path, tmp_path: Path) -> None:
+    result = run("convert", source, tmp_path / "o.pt", "--to", "torch", "--layout", "mlx")
+    assert result.exit_code == 2
+    assert "layout: expected none beside to='torch', got 'mlx'" in result.stderr
+
+
+def test_verify_says_which_assumption_it_was_not_given(source: Path, tmp_path: Path) -> None:
+    run("convert", source, tmp_path / "out", "--assume", "batch_first=true")
+    result = run("verify", source, tmp_path / "out", "--json")
+    assert result.exit_code == 1
+    assert (
+        "the folder has batch_first=True and the source, as read here, batch_first=False"
+        in (json.loads(result.output)["layers"][0]["reason"])
+    )
+    again = run("verify", source, tmp_path / "out", "--assume", "batch_first=true")
+    assert again.exit_code == 0
+
+
+def test_names_that_the_terminal_cannot_spell_are_escaped(source: Path, tmp_path: Path) -> None:
+    named = source.rename(tmp_path / "\u00fc\u2603.pt")
+    program = [sys.executable, "-m", "lstm_bridge.cli", "inspect", str(named)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(program, capture_output=True, text=True, env=environment, check=True)
+    assert "\\xfc\\u2603.pt" in result.stdout
+    assert result.stderr == ""
 
 
 def test_verify_passes_and_draws(source: Path, tmp_path: Path) -> None:
