@@ -147,6 +147,16 @@ def targets() -> str:
     return table(["option", "endings"], rows)
 
 
+def bad_inputs() -> str:
+    """Return how many bad inputs the tests try, as a test keeps the count of them."""
+    counts = json.loads((ROOT / "tests/bad_inputs/counts.json").read_text(encoding="utf-8"))
+    files, total = counts.pop("files"), counts.pop("bytes")
+    rows = [[f"cases: {what}", str(count)] for what, count in counts.items()]
+    rows.append([f"truncations: every length of {files} small files", f"about {total:,}"])
+    rows.append([f"flips: a bit of every byte of {files} small files", f"about {total:,}"])
+    return table(["bad inputs", "tried"], rows)
+
+
 def front_end_classes() -> dict[str, type]:
     """Return the public layer classes of every front-end, by the shortest path to import them."""
     packages = next(c["source_modules"] for c in CONTRACTS if "Front-ends" in c["name"])
@@ -257,6 +267,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         dialects,
         dialect_classes,
         formats,
+        bad_inputs,
         targets,
         arguments,
         front_ends,
