@@ -8,11 +8,11 @@ HAS := $(VENV)/.has-
 BRIDGE := $(BIN)/lstm-bridge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep fuzz bench bench-io lint fixtures docs clean
+.PHONY: help setup demo test sweep fuzz bench bench-io test-sanitize test-arm lint fixtures docs clean
 
 help: ## Print this list
 	@echo "lstm_bridge: make TARGET [PYTHON=/path/to/python3.11-or-newer]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(HAS)test $(HAS)lint $(HAS)docs ## Make .venv with the package and everything that works on it
 
@@ -45,6 +45,26 @@ bench: $(HAS)test ## Time our LSTM against its peers, and put the figures into t
 bench-io: $(HAS)test ## Time the conversion of 2 GB files against cp, with peak memory
 	$(BIN)/python -m lstm_bridge.bench.io
 
+KERNEL := $(filter-out %/primitive.cpp %/nanobind_all.cpp,$(wildcard lstm_bridge/core/native/*.cpp))
+KERNEL_TEST = -std=c++20 -pthread -Wall -Wextra -Werror -Ilstm_bridge/core/native \
+  tests/native/kernel_test.cpp $(KERNEL)
+CXX ?= c++
+ARM_CXX ?= aarch64-linux-gnu-g++
+ARM_RUN ?= qemu-aarch64
+
+test-sanitize: ## Test the CPU kernel alone under AddressSanitizer and UBSan (needs a C++20 compiler)
+	@command -v $(CXX) >/dev/null || { echo "test-sanitize needs a C++20 compiler: $(CXX) is not here" >&2; exit 1; }
+	@mkdir -p build
+	$(CXX) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all $(KERNEL_TEST) -o build/kernel_test_sanitized
+	build/kernel_test_sanitized
+
+test-arm: ## Test the CPU kernel's NEON code under emulation (needs a cross compiler and qemu-user)
+	@for tool in $(ARM_CXX) $(ARM_RUN); do command -v $$tool >/dev/null || { \
+	  echo "test-arm needs $$tool, which is not here; Debian has g++-aarch64-linux-gnu and qemu-user" >&2; exit 1; }; done
+	@mkdir -p build
+	$(ARM_CXX) -O2 -static $(KERNEL_TEST) -o build/kernel_test_arm
+	$(ARM_RUN) build/kernel_test_arm
+
 lint: $(HAS)lint ## Check style, formatting, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,7 +74,7 @@ lint: $(HAS)lint ## Check style, formatting, types and import contracts
 fixtures: $(HAS)test ## Train the small checkpoints in fixtures/ again
 	$(BIN)/python fixtures/make.py
 
-docs: $(HAS)docs ## Fill the generated tables and build the site strictly, into site/
+docs: $(HAS)docs $(HAS)test ## Fill the generated tables and build the site strictly, into site/
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
