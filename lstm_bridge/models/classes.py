@@ -13,6 +13,7 @@ FRONT_ENDS = (
     "torch.nn",
     "mlx.nn",
     "pytorch_forecasting.layers",
+    "pytorch_forecasting.models",
     "models.torch_mode",
 )
 """Packages whose ``__all__`` is the list of classes."""

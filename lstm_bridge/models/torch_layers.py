@@ -115,8 +115,9 @@ def to_mlx(tensor: Any, name: str) -> mx.array:
 def _package(cls: type) -> str:
     if cls.__module__.startswith("torch.nn.modules."):
         return "torch.nn"
-    if cls.__module__.startswith("pytorch_forecasting.layers."):
-        return "pytorch_forecasting.layers"
+    for package in ("pytorch_forecasting.layers", "pytorch_forecasting.models"):
+        if cls.__module__.startswith(f"{package}."):
+            return package
     return cls.__module__
 
 
@@ -139,6 +140,10 @@ def _attribute(name: str) -> Callable[[Any], Any]:
     return read
 
 
+def _hyperparameter(name: str) -> Callable[[Any], Any]:
+    return lambda module: module.hparams[name]
+
+
 _SPECIAL: dict[str, dict[str, Callable[[Any], Any]]] = {
     "MultiheadAttention": {
         "bias": lambda m: m.in_proj_bias is not None,
@@ -146,6 +151,29 @@ _SPECIAL: dict[str, dict[str, Callable[[Any], Any]]] = {
     },
     "PairwiseDistance": {"p": lambda m: m.norm},
     "mLSTMCell": {"layer_norm": lambda m: hasattr(m, "ln_q")},
+    "mLSTMNetwork": {
+        "input_size": lambda m: m.mlstm_layer.input_size,
+        "hidden_size": lambda m: m.mlstm_layer.hidden_size,
+        "num_layers": lambda m: m.mlstm_layer.num_layers,
+        "output_size": lambda m: m.fc.out_features,
+        "dropout": lambda m: m.mlstm_layer.dropout.p,
+        "use_layer_norm": lambda m: m.mlstm_layer.layer_norm,
+        "use_residual": lambda m: m.mlstm_layer.residual_conn,
+    },
+    "sLSTMNetwork": {"use_layer_norm": lambda m: m.slstm_layer.use_layer_norm},
+    "xLSTMTime": {
+        name: _hyperparameter(name)
+        for name in (
+            "input_size",
+            "hidden_size",
+            "output_size",
+            "num_layers",
+            "dropout",
+            "decomposition_kernel",
+        )
+    }
+    | {"loss": lambda m: None},
+    "SeriesDecomposition": {"kernel_size": lambda m: m.moving_avg.kernel_size},
 }
 """Class → constructor argument → how a torch module tells it, where it is no attribute."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.models.graph import Operation
+from lstm_bridge.torch.aten import ATEN
 from lstm_bridge.torch.nn import functional
 from lstm_bridge.torch.nn.utils import rnn
 from lstm_bridge.torch.tensor import FUNCTIONS
@@ -98,6 +99,7 @@ TORCH_OPERATIONS: dict[str, Operation] = {
     **{f"torch.{name}": function for name, function in FUNCTIONS.items()},
     **{f"functional.{name}": getattr(functional, name) for name in functional.__all__},
     **{f"torch.rnn.{name}": getattr(rnn, name) for name in rnn.__all__},
+    **{f"aten.{name}": function for name, function in ATEN.items()},
     **{f"operator.{name}": function for name, function in _OPERATORS.items()},
     **{f"python.{name}": function for name, function in _PYTHON.items()},
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import mlx.core as mx
@@ -18,6 +19,7 @@ from lstm_bridge.models.torch_graph import Translator
 from lstm_bridge.models.torch_layers import kind_of, leaves, make_layer, options_of, to_mlx
 from lstm_bridge.models.torch_merge import in_both_modes
 from lstm_bridge.models.torch_model import TorchModel
+from lstm_bridge.models.torch_script import port_script
 from lstm_bridge.models.torch_trace import trace
 from lstm_bridge.models.tree import Ported, hang
 from lstm_bridge.models.whole import Part
@@ -41,7 +43,8 @@ def port(module: Any, example_inputs: Any = None, *, partial: bool = False) -> A
 
     Args:
         module: a torch.nn.Module: Lightning modules and pytorch-forecasting's networks too. What
-            its forward does must not depend on the values or sizes of its inputs.
+            its forward does must not depend on the values or sizes of its inputs. Also a recorded
+            TorchScript module (``torch.jit.trace``), or the path of its file.
         example_inputs: a tuple of positional or a dictionary of named arguments. Arguments with
             defaults become inputs of the model when they are given here as tensors, and take
             their given values when those are plain; without an example they keep their defaults.
@@ -58,6 +61,10 @@ def port(module: Any, example_inputs: Any = None, *, partial: bool = False) -> A
     """
     import torch
 
+    if isinstance(module, str | PathLike):
+        module = torch.jit.load(str(module), map_location="cpu")
+    if isinstance(module, torch.jit.ScriptModule):
+        return port_script(module)
     if not isinstance(module, torch.nn.Module):
         raise ArgumentTypeError(
             "port module", expected="a torch.nn.Module", got=type(module).__name__

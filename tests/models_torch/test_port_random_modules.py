@@ -163,7 +163,6 @@ MAKERS = {
 }
 
 
-@settings(max_examples=40)
 @given(stack=stacks())
 def test_random_modules_are_torchs(parity: Any, failures: Any, stack: Any) -> None:
     module, width = stack
@@ -175,7 +174,7 @@ def test_random_modules_are_torchs(parity: Any, failures: Any, stack: Any) -> No
     assert failures(parity(module, draw, gradients=False)) == []
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(stack=stacks())
 def test_gradients_of_random_modules_are_torchs(parity: Any, failures: Any, stack: Any) -> None:
     module, width = stack

@@ -13,6 +13,10 @@ import mlx.core as mx
 from lstm_bridge.errors import ShapeError, UnsupportedError
 
 
+_FAR = 2**31 - 1
+"""Beyond every axis: recorded graphs write 2⁶³ - 1 for a slice without an end."""
+
+
 def getitem(input: Any, index: Any) -> Any:  # noqa: A002
     """``input[index]`` of an array, or of a tuple, list or dictionary.
 
@@ -124,7 +128,9 @@ def _part(x: mx.array, axis: int, part: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, mx.array) else value
+    """Return a slice's limit as MLX takes it: a number of 32 bits."""
+    plain = value.item() if isinstance(value, mx.array) else value
+    return plain if plain is None else max(-_FAR, min(plain, _FAR))
 
 
 INDEXING: dict[str, Callable[..., Any]] = {
