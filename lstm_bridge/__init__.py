@@ -17,6 +17,7 @@ _PUBLIC = {
     "BridgeError": "lstm_bridge.errors",
     "InputSpec": "lstm_bridge.equivalence.inputs",
     "compare": "lstm_bridge.equivalence.compare",
+    "config": "lstm_bridge.configuration",
     "convert": "lstm_bridge.models.convert",
     "convert_tree": "lstm_bridge.models.convert_tree",
     "inspect": "lstm_bridge.models.inspect",

@@ -218,6 +218,13 @@ def bench(quick: bool, plot: Path | None, as_json: Path | None) -> None:
     _show(*(report.to_table(mode) for mode in ("forward", "train")))
 
 
+@main.command()
+@_one_line_errors
+def info() -> None:
+    """Say what this installation runs on, and whether its fused CPU kernel serves."""
+    click.echo(json.dumps(lstm_bridge.config(), indent=1))
+
+
 _PIPE_WIDTH = 160
 
 

@@ -106,6 +106,10 @@ const T* contiguous(const View& v, Scratch& scratch) {
   static_assert(sizeof(T) <= sizeof(float));
   T* const to = reinterpret_cast<T*>(scratch.floats(v.size()));
   const T* const from = static_cast<const T*>(v.data);
+  if (v.uniform()) {
+    std::fill_n(to, v.size(), *from);
+    return to;
+  }
   // At most three axes, the missing ones first.
   std::ptrdiff_t n[3] = {1, 1, 1}, s[3] = {0, 0, 0};
   const std::size_t missing = 3 - v.shape.size();
@@ -115,8 +119,14 @@ const T* contiguous(const View& v, Scratch& scratch) {
   }
   T* next = to;
   for (std::ptrdiff_t a = 0; a < n[0]; ++a)
-    for (std::ptrdiff_t b = 0; b < n[1]; ++b)
-      for (std::ptrdiff_t c = 0; c < n[2]; ++c) *next++ = from[a * s[0] + b * s[1] + c * s[2]];
+    for (std::ptrdiff_t b = 0; b < n[1]; ++b) {
+      const T* const row = from + a * s[0] + b * s[1];
+      if (s[2] == 1) {
+        next = std::copy_n(row, n[2], next);
+        continue;
+      }
+      for (std::ptrdiff_t c = 0; c < n[2]; ++c) *next++ = row[c * s[2]];
+    }
   return to;
 }
 
