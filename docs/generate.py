@@ -26,6 +26,7 @@ from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.core import lstm
 from lstm_bridge.equivalence.mistakes import MISTAKES
+from lstm_bridge.models.torch_operations import TORCH_OPERATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- generated:([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -203,6 +204,19 @@ def _spelled(parameter: inspect.Parameter) -> str:
     return stars.get(parameter.kind, "") + parameter.name
 
 
+def torch_functions() -> str:
+    """Return the torch functions and methods that a ported model may use, in groups."""
+    groups: dict[str, list[str]] = {}
+    titles = {"torch": "torch and Tensor", "functional": "torch.nn.functional"}
+    titles |= {"torch.rnn": "torch.nn.utils.rnn", "torch.linalg": "torch.linalg"}
+    for full in TORCH_OPERATIONS:
+        place, _, name = full.rpartition(".")
+        if place in titles:
+            groups.setdefault(titles[place], []).append(name)
+    rows = ([code(title), ", ".join(map(code, sorted(names)))] for title, names in groups.items())
+    return table(["of", "functions and methods"], rows)
+
+
 def front_ends() -> str:
     """Return the front-end classes as a table: the original's import and ours."""
     rows = ([code(path.removeprefix("lstm_bridge.")), code(path)] for path in front_end_classes())
@@ -271,6 +285,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         targets,
         arguments,
         front_ends,
+        torch_functions,
         performance,
         mistakes_caught,
         extremes,
