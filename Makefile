@@ -8,7 +8,7 @@ HAS := $(VENV)/.has-
 BRIDGE := $(BIN)/lstm-bridge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep fuzz bench bench-io test-sanitize test-arm lint fixtures docs clean
+.PHONY: help setup demo test sweep fuzz bench bench-io test-composed test-sanitize test-arm lint fixtures docs clean
 
 help: ## Print this list
 	@echo "lstm_bridge: make TARGET [PYTHON=/path/to/python3.11-or-newer]"
@@ -44,6 +44,9 @@ bench: $(HAS)test ## Time our LSTM against its peers, and put the figures into t
 
 bench-io: $(HAS)test ## Time the conversion of 2 GB files against cp, with peak memory
 	$(BIN)/python -m lstm_bridge.bench.io
+
+test-composed: $(HAS)test ## Run the tests of the cores and layers without the fused CPU kernel
+	LSTM_BRIDGE_NATIVE=0 $(BIN)/python -m pytest -n auto tests/core tests/native tests/*_front_end
 
 KERNEL := $(filter-out %/primitive.cpp %/nanobind_all.cpp,$(wildcard lstm_bridge/core/native/*.cpp))
 KERNEL_TEST = -std=c++20 -pthread -Wall -Wextra -Werror -Ilstm_bridge/core/native \

@@ -67,7 +67,10 @@ def fused():
             # MLX's own types are found under MLX's nanobind domain.
             define_macros=[("NDEBUG", None), ("NB_COMPACT_ASSERTIONS", None), ("NB_DOMAIN", "mlx")],
             extra_compile_args=FLAGS,
-            # No path to libmlx: mlx.core is imported first, and has loaded it.
+            # mlx.core is imported first, and has loaded libmlx; macOS asks for a path all the same.
+            extra_link_args=(
+                ["-Wl,-rpath,@loader_path/../../../mlx/lib"] if sys.platform == "darwin" else []
+            ),
             library_dirs=[str(package / "lib")],
             libraries=["mlx"],
             language="c++",

@@ -67,16 +67,17 @@ def problem(
 def outputs(p: dict[str, mx.array], of: Problem) -> list[mx.array]:
     """y, cs, h and c, by whichever path is in force."""
     mask = None if of.mask is None else mx.array(of.mask)
-    done = run(
-        LSTMWeights(p["Wx"], p["Wh"], p.get("bias"), p.get("Wp")),
-        p["x"],
-        p.get("h"),
-        p.get("c"),
-        reverse=of.reverse,
-        mask=mask,
-        zero_masked=of.zero_masked,
-        cells=True,
-    )
+    with mx.stream(mx.cpu):
+        done = run(
+            LSTMWeights(p["Wx"], p["Wh"], p.get("bias"), p.get("Wp")),
+            p["x"],
+            p.get("h"),
+            p.get("c"),
+            reverse=of.reverse,
+            mask=mask,
+            zero_masked=of.zero_masked,
+            cells=True,
+        )
     return [done.y, done.cs, done.h, done.c]
 
 
