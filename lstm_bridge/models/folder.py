@@ -30,7 +30,7 @@ from lstm_bridge.models.schema import (
     refuse,
 )
 from lstm_bridge.models.source import Pathish
-from lstm_bridge.models.torch_model import TorchModel
+from lstm_bridge.models.torch_model import TorchModel  # noqa: F401  adds itself to MODELS
 from lstm_bridge.models.tree import Ported, hang, read_arrays, take_over
 from lstm_bridge.models.whole import MODELS, Model
 

@@ -61,7 +61,7 @@ def trace(root: Any, given: Mapping[str, Any], training: bool) -> tuple[Any, dic
         UnsupportedError: naming the line of the user's code that cannot be traced.
     """
     tracer = _tracer_class()(given)
-    with _mode(root, training), _counted(root, tracer):
+    with _mode(root, training), _counted(root, tracer), _kept(root):
         try:
             return tracer.trace(root), tracer.constants
         except BridgeError:
@@ -200,6 +200,33 @@ def _mode(root: Any, training: bool) -> Iterator[None]:
     finally:
         for module, flag in before:
             module.training = flag
+
+
+@contextmanager
+def _kept(root: Any) -> Iterator[None]:
+    """Refuse a forward that keeps something in the module, and put the module back as it was.
+
+    Raises:
+        UnsupportedError: naming the attribute.
+    """
+    before = [(path, m, dict(vars(m))) for path, m in root.named_modules()]
+    changed: list[str] = []
+    try:
+        yield
+    finally:
+        for path, module, attributes in before:
+            now = vars(module)
+            for name in [n for n in now if n not in attributes or now[n] is not attributes[n]]:
+                changed.append(f"{path}.{name}".lstrip("."))
+                now.pop(name)
+            now.update(attributes)
+    if changed:
+        raise UnsupportedError(
+            f"port {type(root).__name__}",
+            expected="a forward that leaves the module as it is",
+            got=f"one that sets self.{changed[0]}",
+            fix="take the state as an argument and return it",
+        )
 
 
 @contextmanager

@@ -133,6 +133,23 @@ def test_a_change_of_a_buffer_in_place_is_refused() -> None:
         lstm_bridge.port(Counting())
 
 
+def test_a_forward_that_keeps_state_in_the_module_is_refused() -> None:
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(3, 4)
+            self.state: Any = None
+
+        def forward(self, x: Any) -> Any:
+            y, self.state = self.lstm(x, self.state)
+            return y
+
+    module = Stateful()
+    with pytest.raises(UnsupportedError, match=r"sets self\.state"):
+        lstm_bridge.port(module)
+    assert module.state is None
+
+
 def test_an_assertion_is_checked_when_the_model_runs() -> None:
     class Asserting(nn.Module):
         def forward(self, x: Any) -> Any:

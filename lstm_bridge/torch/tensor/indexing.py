@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from lstm_bridge.errors import ShapeError, UnsupportedError
 
-
 _FAR = 2**31 - 1
 """Beyond every axis: recorded graphs write 2⁶³ - 1 for a slice without an end."""
 
@@ -129,7 +128,7 @@ def _part(x: mx.array, axis: int, part: Any) -> Any:
 
 def _number(value: Any) -> Any:
     """Return a slice's limit as MLX takes it: a number of 32 bits."""
-    plain = value.item() if isinstance(value, mx.array) else value
+    plain: Any = value.item() if isinstance(value, mx.array) else value
     return plain if plain is None else max(-_FAR, min(plain, _FAR))
 
 
