@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_bridge.equivalence.examples import around_inputs
+from lstm_bridge.equivalence.oracle import TORCH_LAYERS
 from lstm_bridge.errors import UsageError
 
 Array = NDArray[Any]
@@ -59,6 +61,9 @@ def example_inputs(
         UsageError: nothing is known of the class.
     """
     draw = Draw(np.random.default_rng(seed), rows, steps)
+    around = around_inputs(kind, options, params, draw)
+    if around is not None:
+        return around
     for prefix, make in _MAKERS.items():
         if kind.startswith(prefix):
             return make(kind, options, params, draw)
@@ -124,6 +129,10 @@ _MAKERS: dict[str, Callable[..., Inputs]] = {
 _NAMES = {
     "torch.nn.LSTM": ("output", "h_n", "c_n"),
     "torch.nn.LSTMCell": ("h", "c"),
+    "torch.nn.GRU": ("output", "h_n"),
+    "torch.nn.RNN": ("output", "h_n"),
+    "keras.layers.GRU": ("output", "h"),
+    "keras.layers.SimpleRNN": ("output", "h"),
     "keras.layers.LSTM": ("output", "h", "c"),
     "keras.layers.LSTMCell": ("output", "h", "c"),
     "keras.layers.Bidirectional": ("output", "forward h", "forward c", "backward h", "backward c"),
@@ -147,11 +156,13 @@ def time_axis(kind: str, options: Mapping[str, Any], index: int, ndim: int) -> i
     """Return the axis of time of output number ``index``, or None where it has none."""
     if kind.endswith(("Cell", "Network")):
         return None
-    if kind == "torch.nn.LSTM":
+    if kind in ("torch.nn.LSTM", "torch.nn.GRU", "torch.nn.RNN"):
         batch_first = options.get("batch_first", False) and ndim == 3
         return (1 if batch_first else 0) if index == 0 else None
     if kind.startswith("pytorch_forecasting."):
         return 0 if index == 0 else None
     if kind == "mlx.nn.LSTM":
         return ndim - 2
+    if kind in TORCH_LAYERS:
+        return None
     return 1 if ndim == 3 else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstm_bridge.equivalence.judge import judge
 from lstm_bridge.equivalence.mistakes import MISTAKES, Case, changes_something
-from lstm_bridge.equivalence.oracle import GRADIENTS, ONE_STEP, ORACLES
+from lstm_bridge.equivalence.oracle import GATED, GRADIENTS, ONE_STEP, ORACLES
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
 from lstm_bridge.equivalence.parties.watch import Visit
 from lstm_bridge.equivalence.tree import apply, leaves
@@ -74,7 +74,7 @@ def _known(source: Party) -> Truth:
         lambda inputs: ORACLES[kind](options, params, *inputs),
         lambda inputs, ends: _gradients(kind, options, params, inputs, ends),
         None if step is None else lambda inputs: _float32(step(options, params, inputs)),
-        lambda inputs: Case(kind, options, params, inputs),
+        (lambda inputs: Case(kind, options, params, inputs)) if kind in GATED else None,
         _lazy_trace(source),
     )
 

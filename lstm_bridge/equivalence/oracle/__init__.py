@@ -21,9 +21,11 @@ from lstm_bridge.equivalence.oracle.keras import (
     KerasLSTMCell,
     keras_lstm,
 )
+from lstm_bridge.equivalence.oracle.keras_layers import KERAS_LAYERS
 from lstm_bridge.equivalence.oracle.layout import Layout
 from lstm_bridge.equivalence.oracle.lstm import Array, Options, Params
 from lstm_bridge.equivalence.oracle.mlx import MlxLSTM, mlx_lstm
+from lstm_bridge.equivalence.oracle.one_state import ONE_STATE
 from lstm_bridge.equivalence.oracle.pytorch_forecasting import mlstm_cell, slstm_cell
 from lstm_bridge.equivalence.oracle.torch import (
     TorchLSTM,
@@ -31,12 +33,17 @@ from lstm_bridge.equivalence.oracle.torch import (
     torch_lstm,
     torch_lstm_cell,
 )
-from lstm_bridge.equivalence.tree import leaves, rebuild
+from lstm_bridge.equivalence.oracle.torch_layers import TORCH_LAYERS
+from lstm_bridge.equivalence.tree import apply, leaves, rebuild
 
 __all__ = [
+    "GATED",
     "GRADIENTS",
+    "KERAS_LAYERS",
+    "ONE_STATE",
     "ONE_STEP",
     "ORACLES",
+    "TORCH_LAYERS",
     "keras_lstm",
     "mlstm_cell",
     "mlx_lstm",
@@ -108,7 +115,30 @@ _FORECASTING = {
     for name, function in pytorch_forecasting.FUNCTIONS.items()
 }
 
-ORACLES: dict[str, Oracle] = {k: _layout_oracle(v) for k, v in _LAYOUTS.items()} | _FORECASTING
+
+def _plain_oracle(function: Oracle) -> Oracle:
+    """A function of options, parameters and arguments, in a dtype of the caller's choice."""
+
+    def oracle(options: Options, params: Params, *inputs: Any, dtype: Any = np.float64) -> Any:
+        def cast(value: Any) -> Array:
+            array = np.asarray(value)
+            return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
+
+        weights = {name: np.asarray(value, dtype) for name, value in params.items()}
+        with np.errstate(all="ignore"):
+            return function(options, weights, *apply(cast, inputs))
+
+    return oracle
+
+
+_PLAIN = {k: _plain_oracle(f) for k, f in (TORCH_LAYERS | KERAS_LAYERS | ONE_STATE).items()}
+
+GATED = frozenset({*_LAYOUTS, *_FORECASTING})
+"""Classes with the gates that the known mistakes are about."""
+
+ORACLES: dict[str, Oracle] = (
+    {k: _layout_oracle(v) for k, v in _LAYOUTS.items()} | _FORECASTING | _PLAIN
+)
 """Class path → ``oracle(options, params, *inputs, dtype=float64)`` → the class's own outputs."""
 
 ONE_STEP: dict[str, Oracle] = {k: _layout_one_step(v) for k, v in _LAYOUTS.items()}
@@ -142,7 +172,35 @@ def _forecasting_gradients(kind: str) -> Oracle:
     return gradients
 
 
-GRADIENTS: dict[str, Oracle] = {k: _layout_gradients(v) for k, v in _LAYOUTS.items()} | {
-    kind: _forecasting_gradients(kind) for kind in _FORECASTING
-}
+def _plain_gradients(kind: str) -> Oracle:
+    def gradients(
+        options: Options,
+        params: Params,
+        inputs: Sequence[Any],
+        cotangents: Sequence[Array],
+        dtype: Any = np.float64,
+    ) -> dict[str, Array]:
+        held = leaves(inputs)
+        places = [k for k, a in enumerate(held) if np.issubdtype(a.dtype, np.floating)]
+
+        def f(arrays: Sequence[Array]) -> list[Array]:
+            given = list(held)
+            for place, array in zip(places, arrays, strict=False):
+                given[place] = array
+            weights = dict(zip(params, arrays[len(places) :], strict=True))
+            return leaves(ORACLES[kind](options, weights, *rebuild(inputs, given)))
+
+        at = [*(held[k] for k in places), *params.values()]
+        labels = [*("x" if k == 0 else f"input {k}" for k in places), *params]
+        found = finite_differences(f, at, cotangents)
+        return {k: v.astype(dtype) for k, v in zip(labels, found, strict=True)}
+
+    return gradients
+
+
+GRADIENTS: dict[str, Oracle] = (
+    {k: _layout_gradients(v) for k, v in _LAYOUTS.items()}
+    | {kind: _forecasting_gradients(kind) for kind in _FORECASTING}
+    | {kind: _plain_gradients(kind) for kind in _PLAIN}
+)
 """Class path → ``gradients(options, params, inputs, cotangents, dtype=float64)`` → by name."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
 from lstm_bridge.equivalence.parties.find import kind_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
 from lstm_bridge.equivalence.tree import apply, leaves, rebuild
+from lstm_bridge.errors import UnsupportedError
 
 
 def keras_party(layer: Any, dtype: str | None = None) -> Party:
@@ -172,11 +174,44 @@ def _parts(layer: Any) -> dict[str, Any]:
     return parts
 
 
+@contextmanager
+def _really_in(dtype: str) -> Iterator[None]:
+    """Let Keras compute in float64: but for TensorFlow it casts every product to float32.
+
+    Raises:
+        UnsupportedError: this release of Keras keeps its promotion rules elsewhere.
+    """
+    import keras
+
+    if dtype != "float64":
+        yield
+        return
+    rules = getattr(keras.src.backend.common.dtypes, "BIT64_TO_BIT32_DTYPE", {})
+    before = dict(rules)
+    rules["float64"] = "float64"
+    try:
+        if keras.backend.result_type("float64", "float64") != "float64":
+            raise UnsupportedError(
+                "float64 truth of a Keras model",
+                expected="a Keras that computes in float64",
+                got=keras.__version__,
+                fix="pass oracle=, a function of float64 arrays that computes the truth",
+            )
+        yield
+    finally:
+        rules.update(before)
+
+
 def _call(layer: Any, kind: str, inputs: Sequence[Any]) -> Any:
+    with _really_in(layer.compute_dtype):
+        return _call_plainly(layer, kind, inputs)
+
+
+def _call_plainly(layer: Any, kind: str, inputs: Sequence[Any]) -> Any:
     x, *rest = apply(_to_tensor(layer), tuple(inputs))
     if len(getattr(layer, "inputs", None) or ()) > 1:  # a model takes its inputs as one list
         return layer([x, *rest], training=False)
-    if kind in ("", "keras.layers.LSTMCell"):
+    if not kind or kind.endswith("Cell"):
         return layer(x, *rest, training=False)
     names = ("initial_state", "mask")
     given = {k: v for k, v in zip(names, rest, strict=False) if v is not None}
@@ -206,7 +241,7 @@ def _torch_gradients(
         held = [_to_tensor(layer)(leaf).detach() for leaf in leaves(tuple(inputs))]
         wanted = [t.requires_grad_() for t in held if t.is_floating_point()]
         outs = leaves(_call(layer, kind, rebuild(tuple(inputs), held)))
-        weights = {name: v.value for name, v in variables(layer).items()}
+        weights = {name: v.value for name, v in variables(layer).items() if v.trainable}
         found = torch.autograd.grad(
             outs,
             [*wanted, *weights.values()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_bridge.equivalence.oracle import TORCH_LAYERS
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evaluation
 from lstm_bridge.equivalence.parties.find import party_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
@@ -19,6 +21,7 @@ _OPTIONS = (
     *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),
     *("bidirectional", "proj_size", "layer_norm", "residual_conn", "use_layer_norm"),
     "use_residual",
+    "nonlinearity",
 )
 
 
@@ -34,25 +37,48 @@ def torch_party(module: Any, kind: str, dtype: str | None = None) -> Party:
 
     if dtype is not None:
         module = copy.deepcopy(module).to(getattr(torch, dtype))
-    options = {name: getattr(module, name) for name in _OPTIONS if hasattr(module, name)}
+    held = _held_dtype(module, dtype)
+    options = {name: getattr(module, name) for name in _names(module, kind)}
     params = {name: to_numpy(p) for name, p in module.named_parameters()}
+    if kind:  # running statistics
+        buffers = {name: b for name, b in module.named_buffers() if b.is_floating_point()}
+        params |= {name: to_numpy(b) for name, b in buffers.items()}
     floats = [p.dtype for p in module.parameters() if p.is_floating_point()]
     eps = max((torch.finfo(d).eps for d in floats), default=2.0**-23)
     package = kind.partition(".")[0] if kind else "torch"
     recurrent = [m for m in module.modules() if hasattr(m, "batch_first")]
     return Party(
         _name(package),
-        _call(module),
+        _call(module, held),
         kind,
         _network_options(kind, module, options),
         params,
-        _gradients(module),
+        _gradients(module, held),
         lambda: torch_party(module, "", "float64"),
         eps,
-        _trace(module),
+        _trace(module, held),
         any(not m.batch_first for m in recurrent),
         part=lambda path: party_of(module.get_submodule(path), path),
     )
+
+
+def _held_dtype(module: Any, dtype: str | None) -> Any:
+    """What a module computes in: as asked, or in the dtype of its first parameter."""
+    import torch
+
+    if dtype is not None:
+        return getattr(torch, dtype)
+    floats = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(floats, torch.float32)
+
+
+def _names(module: Any, kind: str) -> list[str]:
+    """The constructor's arguments that a module keeps under their own names."""
+    around = inspect.signature(type(module).__init__).parameters if kind in TORCH_LAYERS else ()
+    wanted = dict.fromkeys((*_OPTIONS, *around))
+    held = [name for name in wanted if hasattr(module, name)]
+    # A Linear's bias is the parameter itself, not the option.
+    return [name for name in held if name != "bias" or isinstance(module.bias, bool)]
 
 
 def _name(package: str) -> str:
@@ -83,32 +109,32 @@ def build_torch(kind: str, options: Mapping[str, Any], params: Mapping[str, Arra
     return layer.eval()
 
 
-def _call(module: Any) -> Callable[[Sequence[Any]], Any]:
+def _call(module: Any, dtype: Any) -> Callable[[Sequence[Any]], Any]:
     def call(inputs: Sequence[Any]) -> Any:
         import torch
 
-        tensors = apply(_tensor(module), tuple(inputs))
+        tensors = apply(_tensor(module, dtype), tuple(inputs))
         with evaluation(module), torch.no_grad():
             return apply(to_numpy, module(*tensors))
 
     return call
 
 
-def _trace(module: Any) -> Callable[[Sequence[Any]], list[Visit]]:
+def _trace(module: Any, dtype: Any) -> Callable[[Sequence[Any]], list[Visit]]:
     def trace(inputs: Sequence[Any]) -> list[Visit]:
         parts = {path: part for path, part in module.named_modules() if path}
         with watched(parts, to_numpy) as visits:
-            _call(module)(inputs)
+            _call(module, dtype)(inputs)
             return visits()
 
     return trace
 
 
-def _gradients(module: Any) -> Callable[[Sequence[Any], Sequence[Array]], Gradients]:
+def _gradients(module: Any, dtype: Any) -> Callable[[Sequence[Any], Sequence[Array]], Gradients]:
     def gradients(inputs: Sequence[Any], cotangents: Sequence[Array]) -> Gradients:
         import torch
 
-        held = [_tensor(module)(leaf) for leaf in leaves(tuple(inputs))]
+        held = [_tensor(module, dtype)(leaf) for leaf in leaves(tuple(inputs))]
         wanted = [t.requires_grad_() for t in held if t.is_floating_point()]
         with evaluation(module):
             outs = leaves(module(*rebuild(tuple(inputs), held)))
@@ -131,17 +157,16 @@ def _gradients(module: Any) -> Callable[[Sequence[Any], Sequence[Array]], Gradie
     return gradients
 
 
-def _tensor(module: Any) -> Callable[[Array], Any]:
+def _tensor(module: Any, dtype: Any) -> Callable[[Array], Any]:
     """NumPy to a tensor of the module's device and, if floating, of its dtype."""
     import torch
 
-    floats = (p for p in module.parameters() if p.is_floating_point())
-    like = next(floats, torch.zeros(()))
+    like = next(iter(module.parameters()), torch.zeros(()))
 
     def convert(array: Array) -> Any:
         # torch takes no negative strides.
         tensor = torch.tensor(np.array(array, order="C"), device=like.device)
-        return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     return convert
 
