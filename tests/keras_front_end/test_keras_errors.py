@@ -68,6 +68,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "quantized": (lambda: layers.Embedding(2, 2, quantization_config={}), "quantization_config"),
     "seed": (lambda: layers.LSTM(2, seed="x"), "seed: expected an integer"),
     "penalty": (lambda: regularizers.L2(-1.0), "expected a non-negative float"),
+    "initializer": (
+        lambda: layers.LSTM(2, kernel_initializer="nope"),
+        "initializer: expected one of Constant, .*, got 'nope'",
+    ),
     "variance": (lambda: initializers.VarianceScaling(0.0), "scale: expected a positive float"),
     "identity": (lambda: initializers.Identity()((2, 3, 4)), "expected 2 axes"),
 }  # fmt: skip

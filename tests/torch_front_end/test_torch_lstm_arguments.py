@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_bridge.errors import BridgeError, UnsupportedError
+from lstm_bridge.errors import BridgeError, ShapeError, UnsupportedError
 from lstm_bridge.torch import nn
 
 
@@ -268,3 +268,10 @@ def test_initial_values_are_uniform_with_torchs_bound(make: Any) -> None:
         # Mean 0 and variance bound²/3, within five standard errors.
         assert abs(values.mean()) < 5 * H**-0.5 / np.sqrt(3 * values.size)
         assert abs(values.var() * 3 * H - 1) < 5 * np.sqrt(0.8 / values.size)
+
+
+def test_integers_are_not_met_by_advice_that_is_refused_too() -> None:
+    with pytest.raises(ShapeError, match=r"convert the input with .astype\(mx.float32\)$"):
+        nn.LSTM(3, 5)(mx.zeros((4, 2, 3), mx.int32))
+    with pytest.raises(ShapeError, match=r"or the model with .to\('float16'\)$"):
+        nn.LSTM(3, 5)(mx.zeros((4, 2, 3), mx.float16))

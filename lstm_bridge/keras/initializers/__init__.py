@@ -86,6 +86,10 @@ def get(identifier: Any) -> Any:
     if identifier is None:
         return None
     if isinstance(identifier, str):
+        if identifier not in ALIASES and ">" not in identifier:  # "package>Name" is registered
+            raise UsageError(
+                "initializer", expected=f"one of {', '.join(ALIASES)}", got=repr(identifier)
+            )
         identifier = {"class_name": identifier, "config": {}}
     if isinstance(identifier, dict):
         return deserialize(identifier)

@@ -96,9 +96,14 @@ def array_like(value: Any, owner: str, parameter: mx.array) -> mx.array:
             f"{owner} dtype",
             expected=f"{own}, the weights' own",
             got=got,
-            fix=f"convert the input with .astype(mx.{own}) or the model with .to({got!r})",
+            fix=f"convert the input with .astype(mx.{own}){_or_model(x.dtype)}",
         )
     return x
+
+
+def _or_model(dtype: mx.Dtype) -> str:
+    is_float = mx.issubdtype(dtype, mx.floating)
+    return f" or the model with .to({_short(dtype)!r})" if is_float else ""
 
 
 def width(x: mx.array, size: int, owner: str) -> None:
