@@ -73,8 +73,9 @@ def _layers(thing: Any, role: str, chosen: Precision | None) -> Layers:
     if role == "ported" and (path / MARK).is_file():
         module = load(path)
         parts = dict(module.named_modules())
-        places = [entry["path"] for entry in read_config(path).get("layers", ())]
-        if not places:
+        config = read_config(path)
+        places = [entry["path"] for entry in config.get("layers", ())]
+        if not places or "graph" in config:  # a model that runs as a whole
             return {"": partial(party_of, module, role, chosen)}
         return {place: partial(party_of, parts[place], role, chosen) for place in places}
     found: Layers = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -255,3 +256,22 @@ def test_a_mixed_port_is_judged_by_its_own_dtype(models: tuple[Source, Port]) ->
     report = compare(source, port, X)
     assert report.layers[0].arrays[0].verdict.floor > 1e-4
     assert np.isfinite(report.ratio)
+
+
+def test_a_model_ported_as_a_whole_and_its_folder(
+    models: tuple[Source, Port], tmp_path: Path
+) -> None:
+    source, _ = models
+    ported = lstm_bridge.port(source, torch.zeros(N, L, D))
+    report = compare(source, ported, X, gradients=True)
+    assert report.passed, report.layers[0].reason
+    assert [part.path for part in report.layers[0].parts if part.arrays] == [
+        *("embed", "encoder", "decoder", "head")
+    ]
+    lstm_bridge.save(ported, tmp_path / "model")
+    assert compare(source, tmp_path / "model", X).passed
+    with torch.no_grad():
+        source.head.weight.mul_(1.01)
+    report = compare(source, tmp_path / "model", X)
+    assert report.first_divergence is not None
+    assert report.first_divergence.layer == "head"

@@ -129,9 +129,11 @@ def in_conversion(pair: Pair, target: str) -> Iterator[Outcome]:
             except UnsupportedError:  # nor can a converter with this mistake write it
                 continue
             layer = report.layers[0]
-            numbers = [a for a in layer.deciding if not a.verdict.passed]
+            # That the weights differ bit by bit is not enough: numbers, or the options, must tell.
+            told = any(not a.verdict.passed for a in layer.deciding)
+            told = told or not (layer.passed or layer.weights)
             named = same_effect(case, mutant.case, report.diagnosis)
-            yield Outcome(f"{pair.label} to {target}", mutant, bool(numbers), named)
+            yield Outcome(f"{pair.label} to {target}", mutant, told, named)
 
 
 def _in_weights(case: Case) -> Iterator[Mutant]:
