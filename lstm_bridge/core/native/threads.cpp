@@ -9,11 +9,16 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 namespace lstm_bridge {
 namespace {
 
 constexpr int kMostThreads = 8;
-constexpr int kSpins = 1500;  // some 50 µs: longer than a step, far shorter than a time slice
+constexpr int kSpins = 400;  // some 20 µs: longer than a step, far shorter than a time slice
+constexpr int kYields = 50;  // then others may run, perhaps the thread that is waited for
 
 void relax() {
 #if defined(__x86_64__)
@@ -28,12 +33,25 @@ void wait_while(std::atomic<int>& value, int old) {
     if (value.load(std::memory_order_acquire) != old) return;
     relax();
   }
+  for (int k = 0; k < kYields; ++k) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    std::this_thread::yield();
+  }
   value.wait(old, std::memory_order_acquire);
+}
+
+// Processors that this process may run on, which a container or taskset makes fewer.
+int processors() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  return static_cast<int>(std::thread::hardware_concurrency());
 }
 
 class Pool {
  public:
-  Pool() : size_(std::clamp<int>(std::thread::hardware_concurrency(), 1, kMostThreads)) {}
+  Pool() : size_(std::clamp(processors(), 1, kMostThreads)) {}
 
   int size() const { return size_; }
 
