@@ -320,6 +320,8 @@ def test_a_faster_writer_is_not_overwritten(at, target, source, tmp_path) -> Non
 INTERRUPTED = """
 import os, signal, sys
 from lstm_bridge.models import account
+# A shell's background job is started with SIGINT ignored; a user's terminal is what is meant here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 make = account.Accountant.make
 def slow(self, name):
     os.kill(os.getpid(), signal.SIGINT)
