@@ -26,7 +26,7 @@ from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.core import lstm
 from lstm_bridge.equivalence.mistakes import MISTAKES
-from lstm_bridge.models.torch_operations import TORCH_OPERATIONS
+from lstm_bridge.models.torch.operations import TORCH_OPERATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKED = re.compile(r"(<!-- generated:([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

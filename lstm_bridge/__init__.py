@@ -24,7 +24,7 @@ _PUBLIC = {
     "load": "lstm_bridge.models.folder",
     "save": "lstm_bridge.models.folder",
     "portable": "lstm_bridge.core.paths",
-    "port": "lstm_bridge.models.torch_port",
+    "port": "lstm_bridge.models.torch.port",
     "verify": "lstm_bridge.equivalence.verify",
 }
 

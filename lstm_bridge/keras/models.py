@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lstm_bridge.models.keras_load import load_model, model_from_json
+    from lstm_bridge.models.keras.load import load_model, model_from_json
 
 __all__ = ["load_model", "model_from_json"]
 
@@ -17,6 +17,6 @@ __all__ = ["load_model", "model_from_json"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'lstm_bridge.keras.models' has no attribute {name!r}")
-    from lstm_bridge.models import keras_load
+    from lstm_bridge.models.keras import load
 
-    return getattr(keras_load, name)
+    return getattr(load, name)

@@ -14,7 +14,7 @@ FRONT_ENDS = (
     "mlx.nn",
     "pytorch_forecasting.layers",
     "pytorch_forecasting.models",
-    "models.torch_mode",
+    "models.torch.mode",
 )
 """Packages whose ``__all__`` is the list of classes."""
 

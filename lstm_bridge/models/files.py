@@ -20,7 +20,7 @@ from lstm_bridge.converters.recipe import Entry, sources
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.errors import SemanticError, UsageError
 from lstm_bridge.models.account import Accountant, Conversion
-from lstm_bridge.models.keras_model import places, sequential
+from lstm_bridge.models.keras.model import places, sequential
 
 NOTE = "lstm_bridge"
 """Where an output keeps its account: the metadata key."""

@@ -18,7 +18,7 @@ from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.errors import BridgeError, FileSystemError, UsageError
 from lstm_bridge.models.atomic import new_folder
 from lstm_bridge.models.classes import make
-from lstm_bridge.models.keras_load import load_model
+from lstm_bridge.models.keras.load import load_model
 from lstm_bridge.models.schema import (
     FORMAT,
     FORMAT_VERSION,
@@ -30,7 +30,7 @@ from lstm_bridge.models.schema import (
     refuse,
 )
 from lstm_bridge.models.source import Pathish
-from lstm_bridge.models.torch_model import TorchModel  # noqa: F401  adds itself to MODELS
+from lstm_bridge.models.torch.model import TorchModel  # noqa: F401  adds itself to MODELS
 from lstm_bridge.models.tree import Ported, hang, read_arrays, take_over
 from lstm_bridge.models.whole import MODELS, Model
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 
 from lstm_bridge.models.graph import Operation
-from lstm_bridge.models.keras_operations import KERAS_OPERATIONS
-from lstm_bridge.models.torch_operations import TORCH_OPERATIONS
+from lstm_bridge.models.keras.operations import KERAS_OPERATIONS
+from lstm_bridge.models.torch.operations import TORCH_OPERATIONS
 
 OPERATIONS: dict[str, Operation] = {
     "item": operator.getitem,

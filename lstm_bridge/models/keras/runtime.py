@@ -156,7 +156,7 @@ class KerasModel(Model):
         if isinstance(file_or_weights, str | PathLike):
             path = Path(file_or_weights)
             if path.is_file() and path.suffix != ".safetensors":
-                import_module("lstm_bridge.models.keras_load").load_keras_weights(self, path)
+                import_module("lstm_bridge.models.keras.load").load_keras_weights(self, path)
                 return self
         super().load_weights(file_or_weights, strict)
         return self

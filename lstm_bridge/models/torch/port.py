@@ -15,12 +15,12 @@ import mlx.nn as nn
 
 from lstm_bridge.errors import ArgumentTypeError, UnsupportedError, UsageError
 from lstm_bridge.models.graph import Graph
-from lstm_bridge.models.torch_graph import Translator
-from lstm_bridge.models.torch_layers import kind_of, leaves, make_layer, options_of, to_mlx
-from lstm_bridge.models.torch_merge import in_both_modes
-from lstm_bridge.models.torch_model import TorchModel
-from lstm_bridge.models.torch_script import port_script
-from lstm_bridge.models.torch_trace import trace
+from lstm_bridge.models.torch.graph import Translator
+from lstm_bridge.models.torch.layers import kind_of, leaves, make_layer, options_of, to_mlx
+from lstm_bridge.models.torch.merge import in_both_modes
+from lstm_bridge.models.torch.model import TorchModel
+from lstm_bridge.models.torch.script import port_script
+from lstm_bridge.models.torch.trace import trace
 from lstm_bridge.models.tree import Ported, hang
 from lstm_bridge.models.whole import Part
 

@@ -16,9 +16,9 @@ from lstm_bridge.checkpoints.strict_json import JsonError, parse
 from lstm_bridge.converters.keras_options import Reader
 from lstm_bridge.converters.recipe import evaluate, sources
 from lstm_bridge.errors import ConfigError, TensorError, UsageError
-from lstm_bridge.models.keras_build import build
-from lstm_bridge.models.keras_runtime import KerasModel
-from lstm_bridge.models.keras_weights import find_weights
+from lstm_bridge.models.keras.build import build
+from lstm_bridge.models.keras.runtime import KerasModel
+from lstm_bridge.models.keras.weights import find_weights
 from lstm_bridge.models.source import Pathish
 from lstm_bridge.models.tree import take_over
 

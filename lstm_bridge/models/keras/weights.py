@@ -20,7 +20,7 @@ from lstm_bridge.converters.recipe import (
 )
 from lstm_bridge.errors import SemanticError
 from lstm_bridge.keras.layers.state import StateHolder, flat
-from lstm_bridge.models.keras_runtime import KerasModel
+from lstm_bridge.models.keras.runtime import KerasModel
 
 _DEPENDENCIES = "_layer_checkpoint_dependencies"  # Keras 2.13–2.15's word for "layers"
 _RANDOM_STATE = re.compile(r"(?:.*/)?(?:seed_generator|random_generator)[^/]*/vars/\d+")

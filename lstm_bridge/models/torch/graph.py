@@ -7,11 +7,11 @@ from typing import Any
 
 from lstm_bridge.errors import UnsupportedError
 from lstm_bridge.models.graph import Graph, Node, Ref
-from lstm_bridge.models.torch_mutation import resolve_changes
-from lstm_bridge.models.torch_names import misfit, name_of, spelled
-from lstm_bridge.models.torch_operations import TORCH_OPERATIONS
-from lstm_bridge.models.torch_source import line_of_trace
-from lstm_bridge.models.torch_trace import torch_folder
+from lstm_bridge.models.torch.mutation import resolve_changes
+from lstm_bridge.models.torch.names import misfit, name_of, spelled
+from lstm_bridge.models.torch.operations import TORCH_OPERATIONS
+from lstm_bridge.models.torch.source import line_of_trace
+from lstm_bridge.models.torch.trace import torch_folder
 
 _WITHOUT_EFFECT = ("device", "inplace", "non_blocking", "pin_memory", "memory_format")
 """Keyword arguments about memory: MLX arrays live in one that all devices share."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lstm_bridge.models.graph import Graph, Node, Ref
-from lstm_bridge.models.torch_mode import EvalOnly, Mode
+from lstm_bridge.models.torch.mode import EvalOnly, Mode
 from lstm_bridge.models.whole import Part
 
 _MODE = "_lstm_bridge_mode"
@@ -30,11 +30,11 @@ def in_both_modes(evaluating: Graph, training: Graph) -> Merged:
     same_length = len(evaluating.nodes) == len(training.nodes)
     if same_length and all(node is not None for node in nodes):
         known = [node for node in nodes if node is not None]
-        part = Part(_MODE, "models.torch_mode.Mode", {}, Mode())
+        part = Part(_MODE, "models.torch.mode.Mode", {}, Mode())
         return Merged(Graph((Node(_MODE, "module", _MODE), *known)), (part,))
     reason = "lines of forward that do something else while training"
     guard = EvalOnly(reason)
-    part = Part(_MODE, "models.torch_mode.EvalOnly", {"reason": reason}, guard)
+    part = Part(_MODE, "models.torch.mode.EvalOnly", {"reason": reason}, guard)
     return Merged(Graph((Node(_MODE, "module", _MODE), *evaluating.nodes)), (part,))
 
 

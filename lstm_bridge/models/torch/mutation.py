@@ -10,9 +10,9 @@ import operator
 from typing import Any
 
 from lstm_bridge.errors import UnsupportedError
-from lstm_bridge.models.torch_names import VIEWS, changes_first, name_of, spelled
-from lstm_bridge.models.torch_source import line_of_trace
-from lstm_bridge.models.torch_trace import torch_folder
+from lstm_bridge.models.torch.names import VIEWS, changes_first, name_of, spelled
+from lstm_bridge.models.torch.source import line_of_trace
+from lstm_bridge.models.torch.trace import torch_folder
 
 _PASSING = ("Identity", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "Flatten")
 """Layers that may return their input itself."""

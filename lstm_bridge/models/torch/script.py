@@ -12,9 +12,9 @@ from typing import Any
 
 from lstm_bridge.errors import UnsupportedError
 from lstm_bridge.models.graph import Graph, Node, Ref
-from lstm_bridge.models.torch_layers import to_mlx
-from lstm_bridge.models.torch_model import TorchModel
-from lstm_bridge.models.torch_operations import TORCH_OPERATIONS
+from lstm_bridge.models.torch.layers import to_mlx
+from lstm_bridge.models.torch.model import TorchModel
+from lstm_bridge.models.torch.operations import TORCH_OPERATIONS
 
 _DTYPES = {
     0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32",

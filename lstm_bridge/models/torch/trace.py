@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lstm_bridge.errors import BridgeError, UnsupportedError
-from lstm_bridge.models.torch_layers import kind_of, refused_kind
-from lstm_bridge.models.torch_source import line_of_error, line_of_trace
+from lstm_bridge.models.torch.layers import kind_of, refused_kind
+from lstm_bridge.models.torch.source import line_of_error, line_of_trace
 
 CREATED = (
     "arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor",

@@ -13,8 +13,8 @@ from lstm_bridge.errors import BridgeError, ConfigError
 from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.models.classes import make
 from lstm_bridge.models.graph import Graph, Node, Ref
-from lstm_bridge.models.keras_operations import KERAS_OPERATIONS, inferred_shape
-from lstm_bridge.models.keras_runtime import KerasModel
+from lstm_bridge.models.keras.operations import KERAS_OPERATIONS, inferred_shape
+from lstm_bridge.models.keras.runtime import KerasModel
 from lstm_bridge.models.whole import Part
 
 _MAX_DEPTH = 32

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from lstm_bridge.models.torch_operations import TORCH_OPERATIONS
+from lstm_bridge.models.torch.operations import TORCH_OPERATIONS
 
 _KEPT = frozenset({"requires_grad_"})
 """Methods whose name ends like an in-place one's."""

@@ -1,0 +1,1 @@
+"""Keras configurations and their weights become running models."""

@@ -1,0 +1,1 @@
+"""torch modules and TorchScript files become running models."""
