@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
 
-from lstm_bridge.errors import UsageError
-from lstm_bridge.keras.naming import to_snake_case
 from lstm_bridge.keras.saving import (
     deserialize_keras_object,
     keras_export,
+    resolve,
     serialize_keras_object,
+    spellings,
 )
 
 EPSILON = 1e-7
@@ -126,10 +125,7 @@ class MinMaxNorm(Constraint):
 
 
 _CLASSES: tuple[type[Constraint], ...] = (MaxNorm, MinMaxNorm, NonNeg, UnitNorm)
-ALIASES: dict[str, type[Constraint]] = {
-    **{cls.__name__: cls for cls in _CLASSES},
-    **{to_snake_case(cls.__name__): cls for cls in _CLASSES},
-}
+ALIASES: dict[str, type[Constraint]] = spellings(_CLASSES)
 """Every spelling Keras accepts."""
 
 
@@ -149,11 +145,4 @@ def get(identifier: Any) -> Any:
     Raises:
         UsageError: it is none of these.
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    found = ALIASES.get(identifier) if isinstance(identifier, str) else identifier
-    if callable(found):
-        return found() if inspect.isclass(found) else found
-    raise UsageError("constraint", expected=f"one of {', '.join(ALIASES)}", got=repr(identifier))
+    return resolve(identifier, ALIASES, "constraint")

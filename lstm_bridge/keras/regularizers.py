@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
 import mlx.core as mx
 
 from lstm_bridge.errors import ShapeError, UsageError, quote
-from lstm_bridge.keras.naming import to_snake_case
 from lstm_bridge.keras.saving import (
     deserialize_keras_object,
     keras_export,
+    resolve,
     serialize_keras_object,
+    spellings,
 )
 
 
@@ -147,10 +147,7 @@ class OrthogonalRegularizer(Regularizer):
 
 
 _CLASSES: tuple[type[Regularizer], ...] = (L1, L2, L1L2, OrthogonalRegularizer)
-ALIASES: dict[str, type[Regularizer]] = {
-    **{cls.__name__: cls for cls in _CLASSES},
-    **{to_snake_case(cls.__name__): cls for cls in _CLASSES},
-}
+ALIASES: dict[str, type[Regularizer]] = spellings(_CLASSES)
 """Every spelling Keras accepts."""
 
 
@@ -170,11 +167,4 @@ def get(identifier: Any) -> Any:
     Raises:
         UsageError: it is none of these.
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    found = ALIASES.get(identifier) if isinstance(identifier, str) else identifier
-    if callable(found):
-        return found() if inspect.isclass(found) else found
-    raise UsageError("regularizer", expected=f"one of {', '.join(ALIASES)}", got=repr(identifier))
+    return resolve(identifier, ALIASES, "regularizer")

@@ -7,14 +7,16 @@ what this package has, among registered objects and ``custom_objects``, or it is
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from inspect import isclass
 from typing import Any, TypeVar
 
 import mlx.core as mx
 
 from lstm_bridge.errors import UnsupportedError, UsageError, quote
+from lstm_bridge.keras.naming import to_snake_case
 
 T = TypeVar("T")
 
@@ -191,3 +193,25 @@ def _find(config: Mapping[str, Any], aliases: Mapping[str, Any]) -> Any:
         got=f"{quote(name)}{where}",
         fix="pass it in custom_objects",
     )
+
+
+def spellings(classes: Iterable[type[T]]) -> dict[str, type[T]]:
+    """Return the names that Keras accepts for classes: their own, and those in snake case."""
+    named = {cls.__name__: cls for cls in classes}
+    return named | {to_snake_case(name): cls for name, cls in named.items()}
+
+
+def resolve(identifier: Any, aliases: Mapping[str, Any], kind: str) -> Any:
+    """Return an object from its name, config, class, instance or a function; None stays None.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict):
+        return deserialize_keras_object(identifier, None, aliases)
+    found = aliases.get(identifier) if isinstance(identifier, str) else identifier
+    if callable(found):
+        return found() if isclass(found) else found
+    raise UsageError(kind, expected=f"one of {', '.join(aliases)}", got=repr(identifier))

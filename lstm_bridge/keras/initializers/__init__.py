@@ -37,8 +37,7 @@ from lstm_bridge.keras.initializers.random import (
     TruncatedNormal,
     VarianceScaling,
 )
-from lstm_bridge.keras.naming import to_snake_case
-from lstm_bridge.keras.saving import deserialize_keras_object, serialize_keras_object
+from lstm_bridge.keras.saving import deserialize_keras_object, serialize_keras_object, spellings
 
 __all__ = [
     "ALIASES", "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform",
@@ -54,8 +53,7 @@ _CLASSES: tuple[type[Initializer], ...] = (
 )  # fmt: skip
 
 ALIASES: dict[str, type[Initializer]] = {
-    **{cls.__name__: cls for cls in _CLASSES},
-    **{to_snake_case(cls.__name__): cls for cls in _CLASSES},
+    **spellings(_CLASSES),
     "IdentityInitializer": Identity,
     "OrthogonalInitializer": Orthogonal,
     "STFTInitializer": STFT,
