@@ -48,7 +48,7 @@ bench-io: $(HAS)test ## Time the conversion of 2 GB files against cp, with peak 
 test-composed: $(HAS)test ## Run the tests of the cores and layers without the fused CPU kernel
 	LSTM_BRIDGE_NATIVE=0 $(BIN)/python -m pytest -n auto tests/core tests/native tests/*_front_end
 
-KERNEL := $(filter-out %/primitive.cpp %/nanobind_all.cpp,$(wildcard lstm_bridge/core/native/*.cpp))
+KERNEL := $(wildcard lstm_bridge/core/native/kernel*.cpp) lstm_bridge/core/native/threads.cpp
 KERNEL_TEST = -std=c++20 -pthread -Wall -Wextra -Werror -Ilstm_bridge/core/native \
   tests/native/kernel_test.cpp $(KERNEL)
 CXX ?= c++

@@ -1,39 +1,22 @@
-// The kernel as two MLX primitives, forward and backward, and their Python module.
+// The kernel of the LSTM as two MLX primitives, forward and backward.
 //
 // Shape letters: N batch, L length, D input, H hidden, P projection (P = H without one).
-
-#include <nanobind/nanobind.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
+#include "primitive.hpp"
 
 #include <algorithm>
-#include <optional>
 #include <stdexcept>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include "kernel.hpp"
-#include "mlx/allocator.h"
-#include "mlx/array.h"
-#include "mlx/backend/cpu/encoder.h"
 #include "mlx/device.h"
 #include "mlx/ops.h"
 #include "mlx/primitives.h"
-#include "mlx/stream.h"
 #include "mlx/transforms.h"
 #include "mlx/utils.h"
-#include "mlx/version.h"
-#include "threads.hpp"
-
-namespace nb = nanobind;
-namespace mx = mlx::core;
+#include "views.hpp"
 
 namespace lstm_bridge {
 namespace {
-
-using Arrays = std::vector<mx::array>;
 
 // Inputs stand in this order, those that are absent left out.
 enum Place { kX, kWx, kWh, kBias, kWp, kH0, kC0, kMask, kPlaces };
@@ -58,9 +41,8 @@ struct Options {
   }
 };
 
-// The same equations composed of MLX's own operations, for the transformations that a fused
-// primitive has not: a Python callable, never released, as the interpreter may end before us.
-PyObject* composed = nullptr;
+// Never destroyed: it may hold a Python function, and the interpreter may end before us.
+Composed* composed = nullptr;
 
 std::vector<bool> bits(const Options& o) {
   std::vector<bool> all(o.present, o.present + kPlaces);
@@ -71,74 +53,7 @@ std::vector<bool> bits(const Options& o) {
 
 // y, h, c and cells.
 Arrays run_composed(const Options& options, const Arrays& inputs) {
-  nb::gil_scoped_acquire hold;
-  return nb::cast<Arrays>(nb::handle(composed)(inputs, bits(options)));
-}
-
-// An input as the kernel's own thread will read it; it holds no array.
-struct View {
-  const void* data = nullptr;
-  std::vector<std::ptrdiff_t> shape, strides;
-  bool compact = false;
-
-  View() = default;
-  explicit View(const mx::array& a)
-      : data(a.data<char>()),
-        shape(a.shape().begin(), a.shape().end()),
-        strides(a.strides().begin(), a.strides().end()),
-        compact(a.flags().row_contiguous) {}
-
-  std::ptrdiff_t size() const {
-    std::ptrdiff_t n = 1;
-    for (const auto s : shape) n *= s;
-    return n;
-  }
-  bool uniform() const {
-    for (std::size_t k = 0; k < shape.size(); ++k)
-      if (shape[k] != 1 && strides[k] != 0) return false;
-    return true;
-  }
-};
-
-template <class T>
-const T* contiguous(const View& v, Scratch& scratch) {
-  if (!v.data || v.compact) return static_cast<const T*>(v.data);
-  static_assert(sizeof(T) <= sizeof(float));
-  T* const to = reinterpret_cast<T*>(scratch.floats(v.size()));
-  const T* const from = static_cast<const T*>(v.data);
-  if (v.uniform()) {
-    std::fill_n(to, v.size(), *from);
-    return to;
-  }
-  // At most three axes, the missing ones first.
-  std::ptrdiff_t n[3] = {1, 1, 1}, s[3] = {0, 0, 0};
-  const std::size_t missing = 3 - v.shape.size();
-  for (std::size_t k = 0; k < v.shape.size(); ++k) {
-    n[missing + k] = v.shape[k];
-    s[missing + k] = v.strides[k];
-  }
-  T* next = to;
-  for (std::ptrdiff_t a = 0; a < n[0]; ++a)
-    for (std::ptrdiff_t b = 0; b < n[1]; ++b) {
-      const T* const row = from + a * s[0] + b * s[1];
-      if (s[2] == 1) {
-        next = std::copy_n(row, n[2], next);
-        continue;
-      }
-      for (std::ptrdiff_t c = 0; c < n[2]; ++c) *next++ = row[c * s[2]];
-    }
-  return to;
-}
-
-// The cotangent of an output that nobody used is a broadcast zero; null stands for it.
-const float* cotangent(const View& v, Scratch& scratch) {
-  if (v.data && v.uniform() && *static_cast<const float*>(v.data) == 0) return nullptr;
-  return contiguous<float>(v, scratch);
-}
-
-Matrix matrix(const View& v) {
-  return {static_cast<const float*>(v.data), v.strides.empty() ? 0 : v.strides[0],
-          v.strides.empty() ? 0 : v.strides[1]};
+  return (*composed)(inputs, bits(options));
 }
 
 // The inputs of either primitive, as the kernel wants them.
@@ -171,19 +86,6 @@ struct Call {
     return in;
   }
 };
-
-float* allocate(mx::array& a) {
-  a.set_data(mx::allocator::malloc(a.nbytes()));
-  return a.data<float>();
-}
-
-template <class Job>
-void dispatch(mx::Stream stream, const Arrays& inputs, Arrays& outputs, Job&& job) {
-  auto& encoder = mx::cpu::get_command_encoder(stream);
-  for (const auto& a : inputs) encoder.set_input_array(a);
-  for (auto& a : outputs) encoder.set_output_array(a);
-  encoder.dispatch(std::forward<Job>(job));
-}
 
 class Fused : public mx::Primitive {
  public:
@@ -363,9 +265,13 @@ bool fits(const mx::array* const (&all)[kPlaces]) {
          has(kMask, {L, N});
 }
 
-using Maybe = std::optional<mx::array>;
+}  // namespace
 
-// y, h, c and, if asked for, cells; None where the fused primitive does not serve.
+void set_composed(Composed f) {
+  delete composed;
+  composed = new Composed(std::move(f));
+}
+
 std::optional<Arrays> lstm(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
                            const Maybe& bias, const Maybe& Wp, const Maybe& h0, const Maybe& c0,
                            const Maybe& mask, bool reverse, bool zero_masked, bool cells) {
@@ -406,26 +312,4 @@ std::optional<Arrays> lstm(const mx::array& x, const mx::array& Wx, const mx::ar
                                 std::make_shared<LSTM>(mx::default_stream(device), options), inputs);
 }
 
-}  // namespace
 }  // namespace lstm_bridge
-
-NB_MODULE(_fused, m) {
-  using namespace lstm_bridge;
-  m.attr("mlx_version") = std::to_string(MLX_VERSION_MAJOR) + "." +
-                          std::to_string(MLX_VERSION_MINOR) + "." +
-                          std::to_string(MLX_VERSION_PATCH);
-  m.def("lstm", &lstm, nb::arg("x"), nb::arg("Wx"), nb::arg("Wh"), nb::arg("bias").none(),
-        nb::arg("Wp").none(), nb::arg("h0").none(), nb::arg("c0").none(), nb::arg("mask").none(),
-        nb::arg("reverse"), nb::arg("zero_masked"), nb::arg("cells"));
-  m.def("set_composed", [](nb::object f) {
-    if (composed != f.ptr()) composed = f.release().ptr();
-  });
-  m.def("variants", [] {
-    std::vector<std::string> names;
-    for (const Variant* v = variants(); v->name; ++v) names.emplace_back(v->name);
-    return names;
-  });
-  m.def("variant", [] { return std::string(variant().name); });
-  m.def("choose", [](const std::string& name) { return choose(name.c_str()); });
-  m.def("threads", &thread_count);
-}
