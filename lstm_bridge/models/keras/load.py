@@ -82,6 +82,13 @@ def load_keras_weights(model: KerasModel, path: Pathish) -> None:
 
 def serialized_model(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the architecture that a Keras file holds; ConfigError if there is none."""
+    if "layout" not in checkpoint.metadata:
+        raise ConfigError(
+            checkpoint.path,
+            expected="a whole Keras model, or a folder that convert wrote",
+            got=f"weights without an architecture ({checkpoint.format})",
+            fix="convert the file and load the folder; lstm_bridge.port takes torch modules whole",
+        )
     return _checked(checkpoint.metadata.get("config"), str(checkpoint.path))
 
 
