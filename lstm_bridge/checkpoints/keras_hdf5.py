@@ -15,7 +15,11 @@ from lstm_bridge.errors import quote
 
 _MODEL = "model_weights"
 _TOP_LEVEL = "top_level_model_weights"
-_OPTIMIZERS = ("optimizer_weights", "optimizer")
+_TRAINING = {
+    "optimizer_weights": "optimizer state, not weights",
+    "optimizer": "optimizer state, not weights",
+    "metrics": "metrics of the training, not weights",
+}
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -27,15 +31,13 @@ class KerasHdf5(Hdf5Arrays):
     extensions: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf")
 
     def take(self, names: list[str], metadata: dict[str, Any]) -> Self:
-        """Make ``names``, then all other weights, the tensors; leave optimizer state out."""
+        """Make ``names``, then all other weights, the tensors; leave a training's state out."""
+        layers = {path.partition("/")[0] for path in names}
+        state = {group: why for group, why in _TRAINING.items() if group not in layers}
         rest = sorted(set(self.file.datasets) - set(names), key=natural)
-        kept = [path for path in (*names, *rest) if path.partition("/")[0] not in _OPTIMIZERS]
+        kept = [*names, *(path for path in rest if path.partition("/")[0] not in state)]
         self.tensors = {path: self.file.datasets[path].info for path in kept}
-        self.left_out = {
-            group: "optimizer state, not weights"
-            for group in _OPTIMIZERS
-            if group in self.file.groups
-        }
+        self.left_out = {group: why for group, why in state.items() if group in self.file.groups}
         self.metadata = metadata
         return self
 
@@ -113,7 +115,7 @@ def vars_metadata(file: Hdf5File) -> dict[str, Any]:
         owner, marker, _ = path.rpartition("/vars/")
         if not marker and path.startswith("vars/"):
             owner, marker = "", "vars/"
-        if marker and path.partition("/")[0] not in _OPTIMIZERS:
+        if marker and path.partition("/")[0] not in _TRAINING:
             weights.setdefault(owner, []).append(path)
     names = {}
     for group in file.groups:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+import lstm_bridge
 from lstm_bridge.checkpoints import open_checkpoint
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -60,6 +61,39 @@ def test_a_keras_archive(tmp_path: Path) -> None:
         assert ours == sorted_bytes(made.get_weights())
         kernel = file.read("layers/lstm/cell/vars/0")
         assert np.array_equal(kernel, made.get_layer("second").get_weights()[0])
+
+
+def test_metrics_that_keras_2_keeps_beside_the_weights_are_left_out(tmp_path: Path) -> None:
+    made = model()
+    made.save(tmp_path / "plain.keras")
+    with zipfile.ZipFile(tmp_path / "plain.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(weights, "a") as file:
+        file["metrics/mean/vars/0"] = np.float32(3)
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        for name in members:
+            archive.writestr(
+                name, weights.getvalue() if name == "model.weights.h5" else members[name]
+            )
+    with open_checkpoint(tmp_path / "model.keras") as file:
+        assert file.left_out["metrics"] == "metrics of the training, not weights"
+        assert sorted_bytes([file.read(name) for name in file.tensors]) == sorted_bytes(
+            made.get_weights()
+        )
+    lstm_bridge.load(tmp_path / "model.keras")
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("name", ["metrics", "optimizer"])
+def test_a_layer_named_like_training_state_is_kept(tmp_path: Path, name: str) -> None:
+    made = keras.Sequential([keras.Input((3, 2)), keras.layers.LSTM(4, name=name)])
+    made.save_weights(tmp_path / "model.weights.h5")
+    made.save(tmp_path / "model.h5")
+    for file_name in ("model.weights.h5", "model.h5"):
+        with open_checkpoint(tmp_path / file_name) as file:
+            ours = sorted_bytes([file.read(name) for name in file.tensors])
+            assert ours == sorted_bytes(made.get_weights())
 
 
 def test_a_deflated_archive_reads_the_same(tmp_path: Path, write: Write) -> None:
