@@ -13,11 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_bridge.equivalence.examples import around_inputs
-from lstm_bridge.equivalence.oracle import TORCH_LAYERS
+from lstm_bridge.equivalence.oracle import PLAIN_KINDS
 from lstm_bridge.errors import UsageError
 
 Array = NDArray[Any]
 Inputs = tuple[Any, ...]
+
+SEQUENTIAL = frozenset(
+    f"keras.layers.{name}"
+    for name in ("RNN", "LSTM", "GRU", "SimpleRNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D")
+)
+"""Keras classes called as ``layer(x, initial_state=…, mask=…)``."""
 
 N, L = 4, 7
 """Rows and steps of generated inputs: unequal, so that a swapped axis shows."""
@@ -163,6 +169,6 @@ def time_axis(kind: str, options: Mapping[str, Any], index: int, ndim: int) -> i
         return 0 if index == 0 else None
     if kind == "mlx.nn.LSTM":
         return ndim - 2
-    if kind in TORCH_LAYERS:
+    if kind.startswith("torch.") and kind in PLAIN_KINDS:
         return None
     return 1 if ndim == 3 else None

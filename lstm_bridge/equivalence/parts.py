@@ -13,7 +13,7 @@ import numpy as np
 from lstm_bridge.equivalence.arrays import judge_array
 from lstm_bridge.equivalence.kinds import output_names
 from lstm_bridge.equivalence.mistakes import Case
-from lstm_bridge.equivalence.oracle import GATED
+from lstm_bridge.equivalence.oracle import has_known_mistakes
 from lstm_bridge.equivalence.parties.base import Party
 from lstm_bridge.equivalence.parties.watch import Visit
 from lstm_bridge.equivalence.report import PartResult
@@ -68,7 +68,7 @@ def diagnose_part(source: Party, ported: Party, found: PartResult, inputs: Input
         return ""
     visit = next(v for v in source.trace(inputs) if v.path == found.path)
     known = source.part(found.path)
-    if visit.inputs is None or known.kind not in GATED:
+    if visit.inputs is None or not has_known_mistakes(known.kind, known.options):
         return ""
     case = Case(known.kind, known.options, known.params, visit.inputs)
     return diagnose(case, ported.part(found.path).call(visit.inputs))

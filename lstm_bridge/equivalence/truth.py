@@ -10,7 +10,13 @@ import numpy as np
 
 from lstm_bridge.equivalence.judge import judge
 from lstm_bridge.equivalence.mistakes import MISTAKES, Case, changes_something
-from lstm_bridge.equivalence.oracle import GATED, GRADIENTS, ONE_STEP, ORACLES
+from lstm_bridge.equivalence.oracle import (
+    GRADIENTS,
+    ONE_STEP,
+    ORACLES,
+    has_exact_gradients,
+    has_known_mistakes,
+)
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
 from lstm_bridge.equivalence.parties.watch import Visit
 from lstm_bridge.equivalence.tree import apply, leaves
@@ -72,9 +78,11 @@ def _known(source: Party) -> Truth:
     return Truth(
         "NumPy float64 oracle",
         lambda inputs: ORACLES[kind](options, params, *inputs),
-        lambda inputs, ends: _gradients(kind, options, params, inputs, ends),
+        _gradients_of(source),
         None if step is None else lambda inputs: _float32(step(options, params, inputs)),
-        (lambda inputs: Case(kind, options, params, inputs)) if kind in GATED else None,
+        (lambda inputs: Case(kind, options, params, inputs))
+        if has_known_mistakes(kind, options)
+        else None,
         _lazy_trace(source),
     )
 
@@ -95,6 +103,14 @@ def _lazy_trace(source: Party) -> Callable[[Inputs], list[Visit]] | None:
 def _itself(name: str, copied: Party) -> Truth:
     """The source's own float64 copy, for what no oracle is written for."""
 
+    return Truth(
+        f"{name} in float64", copied.call, _differentiating(name, copied), trace=copied.trace
+    )
+
+
+def _differentiating(name: str, copied: Party) -> Callable[[Inputs, Sequence[Array]], Labelled]:
+    """Gradients by name of what can be differentiated itself."""
+
     def gradients(inputs: Inputs, ends: Sequence[Array]) -> Labelled:
         if copied.gradients is None:
             raise UnsupportedError(
@@ -104,12 +120,28 @@ def _itself(name: str, copied: Party) -> Truth:
         labels = ["x"] if len(by_input) == 1 else [f"input {k}" for k in range(len(by_input))]
         return dict(zip(labels, by_input, strict=True)) | by_param
 
-    return Truth(f"{name} in float64", copied.call, gradients, trace=copied.trace)
+    return gradients
 
 
-def _gradients(kind: str, options: Any, params: Any, inputs: Any, ends: Any) -> Labelled:
-    found: Labelled = GRADIENTS[kind](options, params, inputs, ends)
-    return found
+def _gradients_of(source: Party) -> Callable[[Inputs, Sequence[Array]], Labelled]:
+    """The oracle's gradients; those of the source in float64 where it has differences only."""
+    kind, options, params = source.kind, source.options, source.params
+    make = source.in_float64
+    if make is not None and not has_exact_gradients(kind, options):
+        held: list[Callable[[Inputs, Sequence[Array]], Labelled]] = []
+
+        def copied(inputs: Inputs, ends: Sequence[Array]) -> Labelled:
+            if not held:
+                held.append(_differentiating(source.name, make()))
+            return held[0](inputs, ends)
+
+        return copied
+
+    def own(inputs: Inputs, ends: Sequence[Array]) -> Labelled:
+        found: Labelled = GRADIENTS[kind](options, params, inputs, ends)
+        return found
+
+    return own
 
 
 def _float32(inputs: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lstm_bridge.equivalence.oracle import pytorch_forecasting
+from lstm_bridge.equivalence.oracle.activations import ACTIVATIONS
 from lstm_bridge.equivalence.oracle.gradients import finite_differences
 from lstm_bridge.equivalence.oracle.keras import (
     KerasBidirectional,
@@ -21,7 +22,8 @@ from lstm_bridge.equivalence.oracle.keras import (
     KerasLSTMCell,
     keras_lstm,
 )
-from lstm_bridge.equivalence.oracle.keras_layers import KERAS_LAYERS
+from lstm_bridge.equivalence.oracle.keras_layers import KERAS_LAYERS as _KERAS_SIMPLE
+from lstm_bridge.equivalence.oracle.keras_wrappers import is_of_lstm_cells, parts_of, wrappers
 from lstm_bridge.equivalence.oracle.layout import Layout
 from lstm_bridge.equivalence.oracle.lstm import Array, Options, Params
 from lstm_bridge.equivalence.oracle.mlx import MlxLSTM, mlx_lstm
@@ -43,7 +45,11 @@ __all__ = [
     "ONE_STATE",
     "ONE_STEP",
     "ORACLES",
+    "PLAIN_KINDS",
     "TORCH_LAYERS",
+    "computable",
+    "has_exact_gradients",
+    "has_known_mistakes",
     "keras_lstm",
     "mlstm_cell",
     "mlx_lstm",
@@ -73,7 +79,7 @@ def _layout_oracle(layout: type[Layout]) -> Oracle:
     return oracle
 
 
-def _layout_gradients(layout: type[Layout]) -> Oracle:
+def _layout_gradients(kind: str, layout: type[Layout]) -> Oracle:
     def gradients(
         options: Options,
         params: Params,
@@ -81,13 +87,20 @@ def _layout_gradients(layout: type[Layout]) -> Oracle:
         cotangents: Sequence[Array],
         dtype: Any = np.float64,
     ) -> dict[str, Array]:
+        if not _of_lstm_cells(kind, options):
+            found: dict[str, Array] = _plain_gradients(kind)(
+                options, params, inputs, cotangents, dtype
+            )
+            return found
         return layout(options, params, inputs, dtype).gradients(list(cotangents))
 
     return gradients
 
 
-def _layout_one_step(layout: type[Layout]) -> Oracle:
+def _layout_one_step(kind: str, layout: type[Layout]) -> Oracle:
     def one_step(options: Options, params: Params, inputs: Sequence[Any]) -> Any:
+        if not _of_lstm_cells(kind, options):
+            return None
         return layout(options, params, inputs, np.float64).teacher_forced()
 
     return one_step
@@ -131,17 +144,72 @@ def _plain_oracle(function: Oracle) -> Oracle:
     return oracle
 
 
-_PLAIN = {k: _plain_oracle(f) for k, f in (TORCH_LAYERS | KERAS_LAYERS | ONE_STATE).items()}
+KERAS_LAYERS: dict[str, Oracle] = _KERAS_SIMPLE | {
+    f"keras.layers.{name}": function
+    for name, function in wrappers(lambda kind: _in_its_dtype(ORACLES[kind])).items()
+}
+"""Class path → function of options, parameters and inputs."""
+
+
+def _in_its_dtype(oracle: Oracle) -> Oracle:
+    """An oracle that computes in the dtype of its first input, as the others' parts do."""
+
+    def run(options: Options, params: Params, x: Array, *inputs: Any) -> Any:
+        return oracle(options, params, x, *inputs, dtype=x.dtype)
+
+    return run
+
+
+_PLAIN = {
+    k: _plain_oracle(f)
+    for k, f in (TORCH_LAYERS | KERAS_LAYERS | ONE_STATE | pytorch_forecasting.AROUND).items()
+}
+
+PLAIN_KINDS = frozenset(_PLAIN)
+"""Classes whose oracle is a plain function; RNN and Bidirectional of LSTM cells have another."""
 
 GATED = frozenset({*_LAYOUTS, *_FORECASTING})
 """Classes with the gates that the known mistakes are about."""
 
-ORACLES: dict[str, Oracle] = (
-    {k: _layout_oracle(v) for k, v in _LAYOUTS.items()} | _FORECASTING | _PLAIN
-)
+
+def _of_lstm_cells(kind: str, options: Options) -> bool:
+    """Whether a class with two oracles, one for LSTM cells and one for any, holds LSTM cells."""
+    return kind not in _PLAIN or is_of_lstm_cells(options)
+
+
+def computable(kind: str, options: Options) -> bool:
+    """Say whether an oracle computes a layer of these options: all that it wraps is known too."""
+    if kind not in ORACLES:
+        return False
+    names = [options.get(n) for n in ("activation", "recurrent_activation")]
+    known = all(n is None or (isinstance(n, str) and n in ACTIVATIONS) for n in names)
+    return known and all(computable(*part) for part in parts_of(options))
+
+
+def has_exact_gradients(kind: str, options: Options) -> bool:
+    """Say whether an oracle differentiates by the equations, not by finite differences."""
+    return kind in _LAYOUTS and _of_lstm_cells(kind, options)
+
+
+def has_known_mistakes(kind: str, options: Options) -> bool:
+    """Say whether the known mistakes are about a layer of this class and these options."""
+    return kind in GATED and _of_lstm_cells(kind, options)
+
+
+def _of_either(kind: str) -> Oracle:
+    """The oracle of LSTM cells, whose gradients are exact, or the one of any cells."""
+
+    def oracle(options: Options, params: Params, *inputs: Any, dtype: Any = np.float64) -> Any:
+        chosen = _layout_oracle(_LAYOUTS[kind]) if _of_lstm_cells(kind, options) else _PLAIN[kind]
+        return chosen(options, params, *inputs, dtype=dtype)
+
+    return oracle
+
+
+ORACLES: dict[str, Oracle] = _PLAIN | _FORECASTING | {k: _of_either(k) for k in _LAYOUTS}
 """Class path → ``oracle(options, params, *inputs, dtype=float64)`` → the class's own outputs."""
 
-ONE_STEP: dict[str, Oracle] = {k: _layout_one_step(v) for k, v in _LAYOUTS.items()}
+ONE_STEP: dict[str, Oracle] = {k: _layout_one_step(k, v) for k, v in _LAYOUTS.items()}
 """Class path → ``one_step(options, params, inputs)`` → inputs of all single steps, or None."""
 
 
@@ -199,8 +267,8 @@ def _plain_gradients(kind: str) -> Oracle:
 
 
 GRADIENTS: dict[str, Oracle] = (
-    {k: _layout_gradients(v) for k, v in _LAYOUTS.items()}
+    {kind: _plain_gradients(kind) for kind in _PLAIN}
+    | {k: _layout_gradients(k, v) for k, v in _LAYOUTS.items()}
     | {kind: _forecasting_gradients(kind) for kind in _FORECASTING}
-    | {kind: _plain_gradients(kind) for kind in _PLAIN}
 )
 """Class path → ``gradients(options, params, inputs, cotangents, dtype=float64)`` → by name."""

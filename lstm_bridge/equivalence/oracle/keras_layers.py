@@ -13,87 +13,22 @@ from typing import Any
 import numpy as np
 
 from lstm_bridge.equivalence.oracle.activations import ACTIVATIONS
-from lstm_bridge.equivalence.oracle.around import (
-    Array,
-    convolved,
-    normalized,
-    padded,
-    same_padding,
-    windows,
-)
+from lstm_bridge.equivalence.oracle.around import Array, normalized, padded
+from lstm_bridge.equivalence.oracle.keras_attention import KERAS_ATTENTION
+from lstm_bridge.equivalence.oracle.keras_windows import KERAS_WINDOWS, activated
 from lstm_bridge.equivalence.oracle.lstm import Options, Params
 from lstm_bridge.errors import UnsupportedError
 
 Layer = Callable[..., Any]
 
 
-def _activated(o: Options, y: Array) -> Array:
-    name = o.get("activation") or "linear"
-    if name not in ACTIVATIONS:
-        raise UnsupportedError("oracle of keras", expected="a named activation", got=str(name))
-    return np.asarray(ACTIVATIONS[name].f(y))
-
-
 def _dense(o: Options, p: Params, x: Array) -> Array:
     y = x @ p["kernel"]
-    return _activated(o, y + p["bias"] if "bias" in p else y)
+    return activated(o, y + p["bias"] if "bias" in p else y)
 
 
 def _embedding(o: Options, p: Params, x: Array) -> Array:
     return np.asarray(p["embeddings"][x.astype(np.int64)])
-
-
-def _single(value: Any) -> int:
-    return int(value[0] if isinstance(value, list | tuple) else value)
-
-
-def _plain(o: Options) -> None:
-    if o.get("data_format") == "channels_first":
-        raise UnsupportedError(
-            "oracle of keras", expected="channels_last", got="data_format='channels_first'"
-        )
-
-
-def _conv1d(o: Options, p: Params, x: Array) -> Array:
-    _plain(o)
-    stride, dilation = _single(o.get("strides", 1)), _single(o.get("dilation_rate", 1))
-    reach = dilation * (len(p["kernel"]) - 1) + 1
-    padding = o.get("padding", "valid")
-    before, after = {
-        "valid": (0, 0),
-        "same": same_padding(x.shape[1], reach, stride),
-        "causal": (reach - 1, 0),
-    }[padding]
-    y = convolved(padded(x, before, after), p["kernel"], stride, dilation, o.get("groups", 1))
-    return _activated(o, y + p["bias"] if "bias" in p else y)
-
-
-def _pool(average: bool) -> Layer:
-    def pool(o: Options, p: Params, x: Array) -> Array:
-        _plain(o)
-        size = _single(o.get("pool_size", 2))
-        stride = _single(o.get("strides") or size)
-        same = o.get("padding", "valid") == "same"
-        before, after = same_padding(x.shape[1], size, stride) if same else (0, 0)
-        if not average:
-            return np.asarray(windows(padded(x, before, after, -np.inf), size, stride).max(axis=2))
-        count = windows(padded(np.ones_like(x), before, after), size, stride).sum(axis=2)
-        return np.asarray(windows(padded(x, before, after), size, stride).sum(axis=2) / count)
-
-    return pool
-
-
-def _global(average: bool) -> Layer:
-    def pool(o: Options, p: Params, x: Array, mask: Array | None = None) -> Array:
-        _plain(o)
-        keep = bool(o.get("keepdims", False))
-        if average and mask is not None:
-            valid = np.asarray(mask, x.dtype)[..., None]
-            total = (x * valid).sum(axis=1, keepdims=keep)
-            return np.asarray(total / valid.sum(axis=1, keepdims=keep))
-        return np.asarray((x.mean if average else x.max)(axis=1, keepdims=keep))
-
-    return pool
 
 
 def _axes(o: Options, x: Array) -> tuple[int, ...]:
@@ -141,7 +76,7 @@ def _softmax(o: Options, p: Params, x: Array) -> Array:
 
 
 def _rescaling(o: Options, p: Params, x: Array) -> Array:
-    return np.asarray(x * o["scale"] + o.get("offset", 0.0))
+    return np.asarray(x * np.asarray(o["scale"], x.dtype) + np.asarray(o.get("offset", 0), x.dtype))
 
 
 def _same(o: Options, p: Params, x: Array) -> Array:
@@ -166,7 +101,7 @@ def _repeat(o: Options, p: Params, x: Array) -> Array:
 
 def _padding1d(o: Options, p: Params, x: Array) -> Array:
     around = o.get("padding", 1)
-    return padded(x, *((around, around) if isinstance(around, int) else around))
+    return padded(x, [(around, around) if isinstance(around, int) else tuple(around)])
 
 
 def _cropping1d(o: Options, p: Params, x: Array) -> Array:
@@ -177,6 +112,49 @@ def _cropping1d(o: Options, p: Params, x: Array) -> Array:
 
 def _upsampling1d(o: Options, p: Params, x: Array) -> Array:
     return np.repeat(x, o.get("size", 2), axis=1)
+
+
+def _normalization(o: Options, p: Params, x: Array) -> Array:
+    """Moments as weights along ``axis``, or given as options."""
+    axis = o.get("axis", -1)
+    axes = [] if axis is None else _axes(o, x)
+    shape = [size if k in axes else 1 for k, size in enumerate(x.shape)]
+    mean, variance = (
+        np.asarray(p[n] if n in p else o[n], x.dtype).reshape(shape) for n in ("mean", "variance")
+    )
+    deviation = np.maximum(np.sqrt(variance), 1e-7)
+    return np.asarray(mean + x * deviation if o.get("invert") else (x - mean) / deviation)
+
+
+def _unit_length(x: Array, axes: tuple[int, ...]) -> Array:
+    squares = (x * x).sum(axis=axes, keepdims=True)
+    return np.asarray(x / np.sqrt(np.maximum(squares, 1e-12)))
+
+
+def _unit_normalization(o: Options, p: Params, x: Array) -> Array:
+    return _unit_length(x, _axes(o, x))
+
+
+def _prelu(o: Options, p: Params, x: Array) -> Array:
+    return np.where(x > 0, x, p["alpha"] * x)
+
+
+def _masking(o: Options, p: Params, x: Array) -> Array:
+    valid = (x != o.get("mask_value", 0.0)).any(axis=-1, keepdims=True)
+    return np.where(valid, x, np.zeros_like(x))
+
+
+def _dot(o: Options, p: Params, xs: Sequence[Array]) -> Array:
+    """Products along an axis of each, row by row."""
+    a, b = xs
+    axes = o["axes"]
+    given = [axes, axes] if isinstance(axes, int) else axes
+    i, j = (k % x.ndim for k, x in zip(given, xs, strict=True))
+    if o.get("normalize"):
+        a, b = _unit_length(a, (i,)), _unit_length(b, (j,))
+    rows = [np.tensordot(u, v, axes=(i - 1, j - 1)) for u, v in zip(a, b, strict=True)]
+    made = np.stack(rows)
+    return made[:, None] if made.ndim == 1 else made
 
 
 def _merge(f: Callable[[Array, Array], Array]) -> Layer:
@@ -192,21 +170,24 @@ def _concatenate(o: Options, p: Params, xs: Sequence[Array]) -> Array:
 
 
 _BY_NAME: dict[str, Layer] = {
+    **KERAS_WINDOWS,
+    **KERAS_ATTENTION,
     "Dense": _dense,
     "Embedding": _embedding,
-    "Conv1D": _conv1d,
-    "MaxPooling1D": _pool(average=False),
-    "AveragePooling1D": _pool(average=True),
-    "GlobalMaxPooling1D": _global(average=False),
-    "GlobalAveragePooling1D": _global(average=True),
     "LayerNormalization": _layer_norm,
     "BatchNormalization": _batch_norm,
-    "Activation": lambda o, p, x: _activated(o, x),
+    "Activation": lambda o, p, x: activated(o, x),
     "ReLU": _relu,
     "LeakyReLU": _leaky,
     "ELU": _elu,
     "Softmax": _softmax,
     "Rescaling": _rescaling,
+    "Normalization": _normalization,
+    "UnitNormalization": _unit_normalization,
+    "PReLU": _prelu,
+    "Masking": _masking,
+    "AlphaDropout": _same,
+    "Dot": _dot,
     "Dropout": _same,
     "SpatialDropout1D": _same,
     "GaussianDropout": _same,

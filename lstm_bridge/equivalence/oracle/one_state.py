@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from lstm_bridge.equivalence.oracle.activations import ACTIVATIONS
+from lstm_bridge.equivalence.oracle.keras_wrappers import looped
 from lstm_bridge.equivalence.oracle.lstm import Array, Options, Params
+from lstm_bridge.equivalence.tree import leaves
 
 Step = Callable[[Array, Array], Array]
 
@@ -110,21 +112,14 @@ def _torch_cell(gru: bool) -> Callable[..., Any]:
 def _keras_layer(gru: bool) -> Callable[..., Any]:
     def layer(o: Options, p: Params, x: Array, state: Any = None, mask: Array | None = None) -> Any:
         step = _keras_step(o, p, "cell." if "cell.kernel" in p else "", gru)
-        H = o["units"]
-        h = state[0] if isinstance(state, list | tuple) else state
-        h = np.zeros((len(x), H), x.dtype) if h is None else h
-        if o.get("go_backwards"):
-            x = x[:, ::-1]
-            mask = None if mask is None else mask[:, ::-1]
-        outs, y = [], np.zeros_like(h)
-        for t in range(x.shape[1]):
-            new = step(x[:, t], h)
-            keep = np.ones((len(x), 1), bool) if mask is None else mask[:, t, None]
-            h = np.where(keep, new, h)
-            y = np.where(keep, new, np.zeros_like(y) if o.get("zero_output_for_mask") else y)
-            outs.append(y)
-        out = np.stack(outs, axis=1) if o.get("return_sequences") else y
-        return (out, h) if o.get("return_state") else out
+        start = leaves(state) or [np.zeros((len(x), o["units"]), x.dtype)]
+
+        def both(x_t: Array, states: Any) -> tuple[Array, Any]:
+            h = step(x_t, states[0])
+            return h, [h]
+
+        y, last = looped(both, o, x, start, mask)
+        return (y, *last) if o.get("return_state") else y
 
     return layer
 

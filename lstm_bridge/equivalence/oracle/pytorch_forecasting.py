@@ -137,3 +137,49 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sLSTMNetwork": _network(_slstm_layer, "slstm_layer."),
 }
 """Class name → ``(options, params, x, *states) -> outputs``."""
+
+
+def _decomposed(x: Array, size: int) -> tuple[Array, Array]:
+    """Seasonal part and trend: a moving average over the series with its ends repeated."""
+    back, ahead = (size - 1) // 2, size // 2
+    wide = np.concatenate(
+        [np.repeat(x[:, :1], back, axis=1), x, np.repeat(x[:, -1:], ahead, axis=1)], axis=1
+    )
+    parts = [wide[:, k : k + x.shape[1]] for k in range(size)]
+    trend = np.asarray(sum(parts) / size)
+    return x - trend, trend
+
+
+def _series_decomposition(o: Options, p: Params, x: Array) -> tuple[Array, Array]:
+    return _decomposed(x, o["kernel_size"])
+
+
+def _xlstm_time(o: Options, p: Params, x: Any, *states: Any) -> Any:
+    series = x["encoder_cont"] if isinstance(x, dict) else x
+    seasonal, trend = _decomposed(series, o.get("decomposition_kernel", 25))
+    y = _linear(p, "input_linear", np.concatenate([trend, seasonal], axis=-1))
+    y = (y - p["batch_norm.running_mean"]) / np.sqrt(p["batch_norm.running_var"] + 1e-5)
+    y = y * p["batch_norm.weight"] + p["batch_norm.bias"]
+    H, count = o["hidden_size"], o.get("num_layers", 1)
+    kind = o.get("xlstm_type", "slstm")
+    zeros = np.zeros((len(series), H), y.dtype)
+    network: Callable[..., Any]
+    start: tuple[Any, ...]
+    if kind == "mlstm":
+        network, start = FUNCTIONS["mLSTMNetwork"], (np.stack([zeros] * count),) * 3
+    else:
+        network, start = FUNCTIONS["sLSTMNetwork"], ([zeros] * count,) * 2
+    made = network(
+        {"hidden_size": H, "num_layers": count}, _under(p, "lstm."), y.swapaxes(0, 1), *start
+    )
+    out = _linear(p, "output_linear", made[0])
+    centred = out - out.mean(axis=0)
+    out = centred / np.sqrt((centred**2).mean(axis=0) + 1e-5)
+    return (out[..., None],)
+
+
+AROUND: dict[str, Callable[..., Any]] = {
+    "pytorch_forecasting.layers.SeriesDecomposition": _series_decomposition,
+    "pytorch_forecasting.models.xLSTMTime": _xlstm_time,
+}
+"""Class path → ``(options, params, x) -> outputs``."""

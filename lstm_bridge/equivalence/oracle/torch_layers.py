@@ -1,6 +1,6 @@
 """torch.nn's layers around recurrent ones by their documentation. Source: torch 2.13.
 
-Every function takes ``(options, params, x)`` and computes in the dtype of its arrays.
+Every function takes ``(options, params, *inputs)`` and computes in the dtype of its arrays.
 Shape letters: N batch, L length, C channels.
 """
 
@@ -11,126 +11,100 @@ from typing import Any
 
 import numpy as np
 
-from lstm_bridge.equivalence.oracle.activations import ACTIVATIONS
-from lstm_bridge.equivalence.oracle.around import (
-    Array,
-    convolved,
-    normalized,
-    padded,
-    same_padding,
-    windows,
-)
+from lstm_bridge.equivalence.oracle import torch_functional as functional
+from lstm_bridge.equivalence.oracle.around import Array
 from lstm_bridge.equivalence.oracle.lstm import Options, Params
-from lstm_bridge.errors import UnsupportedError
+from lstm_bridge.equivalence.oracle.torch_windows import (
+    WINDOWED,
+    conv_layer,
+    multihead_attention,
+)
 
 Layer = Callable[..., Any]
 
 
-def _linear(o: Options, p: Params, x: Array) -> Array:
-    y = x @ p["weight"].T
-    return y + p["bias"] if "bias" in p else y
+def _weighted(function: Callable[..., Any]) -> Layer:
+    """A function of inputs, then weight and bias."""
+    return lambda o, p, *xs: function(*xs, p["weight"], p.get("bias"))
+
+
+def _with_options(function: Callable[..., Any], *names: str) -> Layer:
+    """A function of an input and of options by its own names, which are torch.nn's too."""
+    return lambda o, p, *xs: function(*xs, **{n: o[n] for n in names if n in o})
+
+
+def _plain(name: str) -> Layer:
+    return lambda o, p, x: functional.SIMPLE[name](x)
+
+
+def _embedding_bag(
+    o: Options, p: Params, x: Array, offsets: Array | None = None, weights: Array | None = None
+) -> Array:
+    return functional.embedding_bag(
+        x,
+        p["weight"],
+        offsets,
+        mode=o.get("mode", "mean"),
+        per_sample_weights=weights,
+        padding_idx=o.get("padding_idx"),
+        include_last_offset=bool(o.get("include_last_offset")),
+    )
 
 
 def _embedding(o: Options, p: Params, x: Array) -> Array:
-    if o.get("max_norm") is not None:
-        raise UnsupportedError("oracle of torch.nn.Embedding", expected="no max_norm", got="one")
-    return np.asarray(p["weight"][x.astype(np.int64)])
+    return functional.embedding(x, p["weight"])
 
 
-def _single(value: Any) -> int:
-    return int(value[0] if isinstance(value, list | tuple) else value)
-
-
-def _conv1d(o: Options, p: Params, x: Array) -> Array:
-    stride, dilation = _single(o.get("stride", 1)), _single(o.get("dilation", 1))
-    kernel = p["weight"].transpose(2, 1, 0)
-    if o.get("padding_mode", "zeros") != "zeros":
-        raise UnsupportedError("oracle of torch.nn.Conv1d", expected="zeros", got="padding_mode")
-    padding = o.get("padding", 0)
-    if padding == "same":
-        before, after = same_padding(x.shape[2], dilation * (len(kernel) - 1) + 1, 1)
-    else:
-        before = after = 0 if padding == "valid" else _single(padding)
-    y = convolved(
-        padded(x.swapaxes(1, 2), before, after), kernel, stride, dilation, o.get("groups", 1)
-    )
-    return np.asarray((y + p["bias"] if "bias" in p else y).swapaxes(1, 2))
-
-
-def _pool(reduce: Callable[[Array, int, int], Array], fill: float) -> Layer:
-    def pool(o: Options, p: Params, x: Array) -> Array:
-        size = _single(o["kernel_size"])
-        stride = _single(o.get("stride") or size)
-        around = _single(o.get("padding", 0))
-        odd = o.get("ceil_mode") or _single(o.get("dilation", 1)) != 1
-        if odd or o.get("return_indices") or o.get("count_include_pad") is False:
-            raise UnsupportedError(
-                "oracle of torch pooling", expected="plain windows", got="another option"
-            )
-        cut = windows(padded(x.swapaxes(1, 2), around, around, fill), size, stride)
-        return np.asarray(reduce(cut, 2, size).swapaxes(1, 2))
-
-    return pool
-
-
-def _scaled(p: Params, y: Array) -> Array:
-    y = y * p["weight"] if "weight" in p else y
-    return y + p["bias"] if "bias" in p else y
+def _conv_transpose1d(o: Options, p: Params, x: Array, output_size: Any = None) -> Array:
+    names = ("stride", "padding", "output_padding", "groups", "dilation")
+    given = {n: o[n] for n in names if n in o}
+    return np.asarray(WINDOWED["conv_transpose1d"](x, p["weight"], p.get("bias"), **given))
 
 
 def _layer_norm(o: Options, p: Params, x: Array) -> Array:
-    shape = o["normalized_shape"]
-    count = 1 if isinstance(shape, int) else len(shape)
-    return _scaled(p, normalized(x, tuple(range(x.ndim - count, x.ndim)), o.get("eps", 1e-5)))
-
-
-def _batch_norm(o: Options, p: Params, x: Array) -> Array:
-    moved = x if x.ndim == 2 else x.swapaxes(1, 2)
-    if "running_mean" in p:
-        y = (moved - p["running_mean"]) / np.sqrt(p["running_var"] + o.get("eps", 1e-5))
-    else:
-        y = normalized(moved, tuple(range(moved.ndim - 1)), o.get("eps", 1e-5))
-    y = _scaled(p, y)
-    return np.asarray(y if x.ndim == 2 else y.swapaxes(1, 2))
-
-
-def _group_norm(o: Options, p: Params, x: Array) -> Array:
-    grouped = x.reshape(len(x), o["num_groups"], -1)
-    y = normalized(grouped, (2,), o.get("eps", 1e-5)).reshape(x.shape)
-    return np.asarray(_scaled(p, y.swapaxes(1, -1)).swapaxes(1, -1))
+    return functional.layer_norm(
+        x, o["normalized_shape"], p.get("weight"), p.get("bias"), o.get("eps", 1e-5)
+    )
 
 
 def _rms_norm(o: Options, p: Params, x: Array) -> Array:
-    shape = o["normalized_shape"]
-    count = 1 if isinstance(shape, int) else len(shape)
-    epsilon = o.get("eps")
-    axes = tuple(range(x.ndim - count, x.ndim))
-    mean = (x * x).mean(axis=axes, keepdims=True)
-    return _scaled(p, x / np.sqrt(mean + (2.0**-23 if epsilon is None else epsilon)))
+    return functional.rms_norm(x, o["normalized_shape"], p.get("weight"), o.get("eps"))
 
 
-def _activation(name: str) -> Layer:
-    return lambda o, p, x: ACTIVATIONS[name].f(x)
+def _batch_norm(o: Options, p: Params, x: Array) -> Array:
+    running = p.get("running_mean"), p.get("running_var")
+    return functional.batch_norm(
+        x, *running, p.get("weight"), p.get("bias"), eps=o.get("eps", 1e-5)
+    )
 
 
-def _leaky(o: Options, p: Params, x: Array) -> Array:
-    return np.where(x > 0, x, o.get("negative_slope", 0.01) * x)
+def _instance_norm(o: Options, p: Params, x: Array) -> Array:
+    unbatched = x.ndim == 2
+    y = functional.instance_norm(
+        x[None] if unbatched else x,
+        p.get("running_mean"),
+        p.get("running_var"),
+        p.get("weight"),
+        p.get("bias"),
+        use_input_stats="running_mean" not in p,
+        eps=o.get("eps", 1e-5),
+    )
+    return y[0] if unbatched else y
 
 
-def _elu(o: Options, p: Params, x: Array) -> Array:
-    return np.where(x > 0, x, o.get("alpha", 1.0) * np.expm1(np.minimum(x, 0)))
+def _group_norm(o: Options, p: Params, x: Array) -> Array:
+    return functional.group_norm(
+        x, o["num_groups"], p.get("weight"), p.get("bias"), o.get("eps", 1e-5)
+    )
 
 
-def _gelu(o: Options, p: Params, x: Array) -> Array:
-    if o.get("approximate", "none") == "none":
-        return np.asarray(ACTIVATIONS["gelu"].f(x))
-    inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
-    return np.asarray(0.5 * x * (1 + np.tanh(inner)))
+def _pad(mode: str) -> Layer:
+    def layer(o: Options, p: Params, x: Array) -> Array:
+        around = o["padding"]
+        pair = [around, around] if isinstance(around, int) else list(around)
+        return functional.pad(x, pair, mode, o.get("value", 0.0) if mode == "constant" else None)
 
-
-def _softmax(o: Options, p: Params, x: Array) -> Array:
-    axis = o["dim"]
-    return np.moveaxis(ACTIVATIONS["softmax"].f(np.moveaxis(x, axis, -1)), -1, axis)
+    return layer
 
 
 def _flatten(o: Options, p: Params, x: Array) -> Array:
@@ -138,40 +112,92 @@ def _flatten(o: Options, p: Params, x: Array) -> Array:
     return x.reshape(*x.shape[:start], -1, *x.shape[end + 1 :])
 
 
+def _unflatten(o: Options, p: Params, x: Array) -> Array:
+    dim = o["dim"] % x.ndim
+    return x.reshape(*x.shape[:dim], *o["unflattened_size"], *x.shape[dim + 1 :])
+
+
 def _same(o: Options, p: Params, x: Array) -> Array:
     return x
 
 
+def _distance(o: Options, p: Params, a: Array, b: Array) -> Array:
+    return functional.pairwise_distance(
+        a, b, o.get("p", o.get("norm", 2.0)), o.get("eps", 1e-6), o.get("keepdim", False)
+    )
+
+
+_POOL = ("kernel_size", "stride", "padding", "ceil_mode")
+
 _BY_NAME: dict[str, Layer] = {
-    "Linear": _linear,
+    "Linear": _weighted(functional.linear),
+    "Bilinear": _weighted(functional.bilinear),
     "Embedding": _embedding,
-    "Conv1d": _conv1d,
-    "MaxPool1d": _pool(lambda cut, axis, size: cut.max(axis=axis), -np.inf),
-    "AvgPool1d": _pool(lambda cut, axis, size: cut.sum(axis=axis) / size, 0.0),
+    "EmbeddingBag": _embedding_bag,
+    "Conv1d": conv_layer,
+    "Conv2d": conv_layer,
+    "ConvTranspose1d": _conv_transpose1d,
+    "MultiheadAttention": multihead_attention,
+    **{
+        f"MaxPool{n}d": _with_options(WINDOWED[f"max_pool{n}d"], *_POOL, "dilation") for n in (1, 2)
+    },
+    **{
+        f"AvgPool{n}d": _with_options(
+            WINDOWED[f"avg_pool{n}d"], *_POOL, "count_include_pad", "divisor_override"
+        )
+        for n in (1, 2)
+    },
+    **{
+        f"Adaptive{kind}Pool{n}d": _with_options(
+            WINDOWED[f"adaptive_{kind.lower()}_pool{n}d"], "output_size"
+        )
+        for kind in ("Avg", "Max")
+        for n in (1, 2)
+    },
     "LayerNorm": _layer_norm,
     "BatchNorm1d": _batch_norm,
+    "BatchNorm2d": _batch_norm,
+    "InstanceNorm1d": _instance_norm,
     "GroupNorm": _group_norm,
     "RMSNorm": _rms_norm,
-    "ReLU": _activation("relu"),
-    "ReLU6": _activation("relu6"),
-    "Tanh": _activation("tanh"),
-    "Sigmoid": _activation("sigmoid"),
-    "SiLU": _activation("silu"),
-    "Mish": _activation("mish"),
-    "SELU": _activation("selu"),
-    "Softsign": _activation("softsign"),
-    "Tanhshrink": _activation("tanh_shrink"),
-    "LogSigmoid": _activation("log_sigmoid"),
-    "Hardsigmoid": _activation("hard_sigmoid"),
-    "Hardswish": _activation("hard_swish"),
-    "LeakyReLU": _leaky,
-    "ELU": _elu,
-    "GELU": _gelu,
-    "Softmax": _softmax,
+    "ReLU": _plain("relu"),
+    "ReLU6": _plain("relu6"),
+    "Tanh": _plain("tanh"),
+    "Sigmoid": _plain("sigmoid"),
+    "SiLU": _plain("silu"),
+    "Mish": _plain("mish"),
+    "SELU": _plain("selu"),
+    "Softsign": _plain("softsign"),
+    "Tanhshrink": _plain("tanhshrink"),
+    "LogSigmoid": _plain("logsigmoid"),
+    "Hardsigmoid": _plain("hardsigmoid"),
+    "Hardswish": _plain("hardswish"),
+    "LeakyReLU": _with_options(functional.leaky_relu, "negative_slope"),
+    "RReLU": _with_options(functional.rrelu, "lower", "upper"),
+    "PReLU": lambda o, p, x: functional.prelu(x, p["weight"]),
+    "ELU": _with_options(functional.elu, "alpha"),
+    "CELU": _with_options(functional.celu, "alpha"),
+    "GELU": _with_options(functional.gelu, "approximate"),
+    "GLU": _with_options(functional.glu, "dim"),
+    "Hardtanh": _with_options(functional.hardtanh, "min_val", "max_val"),
+    "Hardshrink": _with_options(functional.hardshrink, "lambd"),
+    "Softshrink": _with_options(functional.softshrink, "lambd"),
+    "Softplus": _with_options(functional.softplus, "beta", "threshold"),
+    "Threshold": _with_options(functional.threshold, "threshold", "value"),
+    "Softmax": _with_options(functional.softmax, "dim"),
+    "Softmin": _with_options(functional.SIMPLE["softmin"], "dim"),
+    "LogSoftmax": _with_options(functional.SIMPLE["log_softmax"], "dim"),
+    "CosineSimilarity": _with_options(functional.cosine_similarity, "dim", "eps"),
+    "PairwiseDistance": _distance,
+    "ConstantPad1d": _pad("constant"),
+    "ZeroPad1d": _pad("constant"),
+    "ReflectionPad1d": _pad("reflect"),
+    "ReplicationPad1d": _pad("replicate"),
     "Flatten": _flatten,
+    "Unflatten": _unflatten,
     "Identity": _same,
-    "Dropout": _same,
+    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"), _same),
 }
 
 TORCH_LAYERS: dict[str, Layer] = {f"torch.nn.{name}": f for name, f in _BY_NAME.items()}
-"""Class path → function of options, parameters and x."""
+"""Class path → function of options, parameters and inputs."""

@@ -60,19 +60,14 @@ def kind_of(thing: Any) -> str:
             root, _, name = kind.rpartition(".")
             package = root.partition(".")[0]
             if cls.__name__ == name and module.partition(".")[0] == package:
-                return kind if _is_of_lstm_cells(kind, thing) else ""
+                return kind if _runs_as(type(thing), cls) else ""
     return ""
 
 
-def _is_of_lstm_cells(kind: str, thing: Any) -> bool:
-    """Whether a wrapper holds LSTM cells, which is what its oracle computes."""
-    if kind not in ("keras.layers.RNN", "keras.layers.Bidirectional"):
-        return True
-    sides = [getattr(thing, name, None) for name in ("forward_layer", "backward_layer")]
-    layers = [side for side in sides if side is not None] or [thing]
-    cells = [getattr(layer, "cell", layer) for layer in layers]
-    flat = [c for cell in cells for c in getattr(cell, "cells", None) or [cell]]
-    return all(any(b.__name__ == "LSTMCell" for b in type(c).__mro__) for c in flat)
+def _runs_as(own: type, cls: type) -> bool:
+    """Whether a sub-class computes what the class does: one with a forward of its own may not."""
+    names = [n for n in ("forward", "call", "__call__") if hasattr(cls, n)]
+    return all(getattr(own, name) is getattr(cls, name) for name in names)
 
 
 def _function_party(function: Any, chosen: Precision | None) -> Party:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from lstm_bridge.equivalence.inputs import InputSpec
-from lstm_bridge.equivalence.kinds import L, N
+from lstm_bridge.equivalence.kinds import SEQUENTIAL, L, N
+from lstm_bridge.equivalence.oracle import computable
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
 from lstm_bridge.equivalence.parties.find import kind_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
@@ -29,6 +30,7 @@ def keras_party(layer: Any, dtype: str | None = None) -> Party:
     layer = layer if dtype is None else in_dtype(layer, dtype)
     kind = kind_of(layer)
     options = layer.get_config() if kind else {}
+    kind = kind if computable(kind, options) else ""
     return party_with(layer, kind, options, f"keras {keras.__version__}")
 
 
@@ -169,6 +171,10 @@ def _parts(layer: Any) -> dict[str, Any]:
         # Bidirectional's layer is its forward_layer.
         if part is not None and all(part is not other for other in parts.values()):
             parts[name] = part
+    for name in ("query", "key", "value", "output"):  # of MultiHeadAttention
+        part = getattr(layer, f"_{name}_dense", None)
+        if part is not None:
+            parts[f"{name}_dense"] = part
     for k, cell in enumerate(getattr(layer, "cells", ())):
         parts[f"cells.{k}"] = cell
     return parts
@@ -211,7 +217,7 @@ def _call_plainly(layer: Any, kind: str, inputs: Sequence[Any]) -> Any:
     x, *rest = apply(_to_tensor(layer), tuple(inputs))
     if len(getattr(layer, "inputs", None) or ()) > 1:  # a model takes its inputs as one list
         return layer([x, *rest], training=False)
-    if not kind or kind.endswith("Cell"):
+    if kind not in SEQUENTIAL:
         return layer(x, *rest, training=False)
     names = ("initial_state", "mask")
     given = {k: v for k, v in zip(names, rest, strict=False) if v is not None}

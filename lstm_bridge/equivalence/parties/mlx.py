@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.utils
 import numpy as np
 
+from lstm_bridge.equivalence.kinds import SEQUENTIAL
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evaluation
 from lstm_bridge.equivalence.parties.find import party_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
@@ -64,7 +65,7 @@ def _trace(module: Any, kind: str, dtype: mx.Dtype) -> Callable[[Sequence[Any]],
 
 def _in_evaluation(module: Any, kind: str, inputs: tuple[Any, ...]) -> Any:
     with evaluation(module):
-        if not kind.startswith("keras.") or kind.endswith("Cell"):
+        if kind not in SEQUENTIAL:
             return module(*inputs)
         names = ("initial_state", "mask")
         given = {k: v for k, v in zip(names, inputs[1:], strict=False) if v is not None}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_bridge.equivalence.oracle import TORCH_LAYERS
+from lstm_bridge.equivalence.oracle import PLAIN_KINDS
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evaluation
 from lstm_bridge.equivalence.parties.find import party_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
@@ -22,6 +22,7 @@ _OPTIONS = (
     *("bidirectional", "proj_size", "layer_norm", "residual_conn", "use_layer_norm"),
     "use_residual",
     "nonlinearity",
+    "norm",
 )
 
 
@@ -74,7 +75,7 @@ def _held_dtype(module: Any, dtype: str | None) -> Any:
 
 def _names(module: Any, kind: str) -> list[str]:
     """The constructor's arguments that a module keeps under their own names."""
-    around = inspect.signature(type(module).__init__).parameters if kind in TORCH_LAYERS else ()
+    around = inspect.signature(type(module).__init__).parameters if kind in PLAIN_KINDS else ()
     wanted = dict.fromkeys((*_OPTIONS, *around))
     held = [name for name in wanted if hasattr(module, name)]
     # A Linear's bias is the parameter itself, not the option.
@@ -88,6 +89,8 @@ def _name(package: str) -> str:
 
 def _network_options(kind: str, module: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The options of pytorch-forecasting's networks, which keep them on their inner layer."""
+    if kind.endswith("xLSTMTime"):
+        return dict(module.hparams)
     if not kind.endswith("Network"):
         return options
     inner = module.mlstm_layer if ".mLSTM" in kind else module.slstm_layer
