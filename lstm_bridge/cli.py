@@ -112,6 +112,12 @@ def inspect(file: Path, as_json: bool, **choices: Any) -> None:
     help="Names and layout to write: the source framework's, or stock mlx.nn.LSTM's.",
 )
 @click.option("--to", metavar="torch|keras|mlx", help="Write one file for that framework.")
+@click.option(
+    "--quantize",
+    type=int,
+    metavar="8|4",
+    help="Pack Linear, Dense and Embedding layers of a whole model to so many bits.",
+)
 @click.option("--force", is_flag=True, help="Replace a converted model that stands at DST.")
 @_reading_options
 @click.option("--allow-downcast", is_flag=True, help="Round float64 to float32.")
@@ -285,10 +291,12 @@ def _inspection_tables(found: Inspection) -> list[Table]:
 
 
 def _conversion_tables(account: Conversion) -> list[Table]:
-    layers = _table(f"layers, layout {account.layout}", "layer", "what it is", "notes")
-    for entry in account.layers:
-        what = _call(entry["class"], entry["options"])
-        _fill(layers, entry["path"] or "(root)", what, entry["rules"])
+    whole = account.description
+    title = "a whole model" if whole else f"layers, layout {account.layout}"
+    layers = _table(title, "layer", "what it is", "notes")
+    for entry in whole.get("modules", account.layers):
+        notes = _notes_on(entry["path"], whole) if whole else entry["rules"]
+        _fill(layers, entry["path"] or "(root)", _call(entry["class"], entry["options"]), notes)
     tensors = _table("tensors", "to", "from", "how", "shape", "dtype", "sha256")
     for name, fate in account.tensors.items():
         origin = "the same name" if fate.sources == (name,) else ", ".join(fate.sources)
@@ -296,6 +304,18 @@ def _conversion_tables(account: Conversion) -> list[Table]:
         _fill(tensors, name, origin, fate.how, str(list(fate.shape)), fate.dtype, digest)
     ignored = dict.fromkeys(account.ignored, "ignored, as asked")
     return [layers, tensors, *_left_out_table({**account.left_out, **ignored})]
+
+
+def _notes_on(path: str, whole: dict[str, Any]) -> list[str]:
+    """Say what quantization did to a layer of a whole model, and to the layers in it."""
+    packed = {one["path"]: f"{one['bits']} bits in groups of {one['group_size']}"
+              for one in whole["quantized"]}  # fmt: skip
+    kept = {place: f"not quantized: {why}" for place, why in whole.get("unquantized", {}).items()}
+    return [
+        f"{place.removeprefix(path).lstrip('.')}: {note}" if place != path else note
+        for place, note in {**packed, **kept}.items()
+        if f"{place}.".startswith(f"{path}.")
+    ]
 
 
 def _tree_table(report: TreeReport) -> Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,19 +15,19 @@ from lstm_bridge.checkpoints.base import Array, Checkpoint
 from lstm_bridge.checkpoints.dtypes import DTYPES, FLOATS
 from lstm_bridge.checkpoints.safetensors_index import SafetensorsIndex
 from lstm_bridge.converters.layer import FoundLayer
-from lstm_bridge.converters.plan import Plan
 from lstm_bridge.converters.recipe import (
     Entry,
     Recipe,
     Shape,
-    Source,
     describe,
     evaluate,
     shape_of,
     sources,
 )
 from lstm_bridge.errors import TensorError
+from lstm_bridge.models.content import Content
 from lstm_bridge.models.digests import Digests
+from lstm_bridge.models.quantize import Packed
 from lstm_bridge.models.schema import FORMAT, FORMAT_VERSION
 
 Progress = Callable[[int, int], None]
@@ -56,6 +56,7 @@ class Conversion:
         tensors: output tensor → its fate.
         left_out: what the source holds besides weights → why it is left out.
         ignored: tensors left out because the caller asked for it.
+        description: what makes a whole model again; empty where the layers alone are known.
     """
 
     source: dict[str, Any]
@@ -64,11 +65,13 @@ class Conversion:
     tensors: dict[str, TensorFate]
     left_out: dict[str, str]
     ignored: tuple[str, ...]
+    description: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the account as plain data, ready for ``json.dumps``."""
         head = {"format": FORMAT, "version": FORMAT_VERSION, "lstm_bridge": __version__}
-        return head | asdict(self)
+        account = asdict(self)
+        return head | account.pop("description") | account
 
 
 class _Job(NamedTuple):
@@ -78,6 +81,7 @@ class _Job(NamedTuple):
     shape: Shape
     stored: str  # dtype code in the source
     written: str  # dtype code in the output
+    packed: Packed | None = None
 
 
 class Policy(NamedTuple):
@@ -98,8 +102,7 @@ class Accountant:
     Args:
         checkpoint: the open source.
         facts: header facts of its tensors.
-        layers: the layers to write.
-        plan: the plan they come from.
+        content: what to make of them.
         policy: what may happen to numbers.
         progress: called as arrays are made; None for silence.
 
@@ -111,21 +114,24 @@ class Accountant:
         self,
         checkpoint: Checkpoint,
         facts: Mapping[str, Entry],
-        layers: list[FoundLayer],
-        plan: Plan,
+        content: Content,
         policy: Policy,
         progress: Progress | None,
     ) -> None:
         self._checkpoint, self._policy, self._progress = checkpoint, policy, progress
-        self.layers, self._plan = layers, plan
-        recipes = {layer.name_of(p): r for layer in layers for p, r in layer.parameters.items()}
-        recipes |= {target: Source(name) for name, target in plan.passed.items()}
-        self._jobs = {name: self._job(facts, recipe) for name, recipe in sorted(recipes.items())}
+        self._content = content
+        self._jobs = {name: self._job(facts, name) for name in sorted(content.recipes)}
         self._digests = Digests(files_of(checkpoint))
         self._done = 0
         self._total = sum(_nbytes(job) for job in self._jobs.values())
 
-    def _job(self, facts: Mapping[str, Entry], recipe: Recipe) -> _Job:
+    @property
+    def layers(self) -> Sequence[FoundLayer]:
+        """The recurrent layers that are written."""
+        return self._content.layers
+
+    def _job(self, facts: Mapping[str, Entry], name: str) -> _Job:
+        recipe = self._content.recipes[name]
         origin = next(sources(recipe))
         stored = facts[origin].dtype
         if stored == "F64" and not self._policy.allow_downcast:
@@ -136,8 +142,11 @@ class Accountant:
                 got="float64",
                 fix="pass --allow-downcast to round it to float32",
             )
-        written = "F32" if stored == "F64" else stored
-        return _Job(recipe, shape_of(recipe, facts), stored, written)
+        packed = self._content.packed.get(name)
+        if packed is not None:
+            return _Job(recipe, packed.shape, stored, packed.dtype, packed)
+        shape = self._content.shapes.get(name) or shape_of(recipe, facts)
+        return _Job(recipe, shape, stored, _narrowed(stored))
 
     def entries(self) -> Iterator[tuple[str, tuple[str, Shape, Callable[[], Array]]]]:
         """Yield each output tensor's name with its dtype, shape and the function that makes it."""
@@ -155,7 +164,10 @@ class Accountant:
         array = evaluate(job.recipe, self._checkpoint.read)
         if not self._policy.allow_nonfinite:
             _check_finite(self._checkpoint.path, next(sources(job.recipe)), array, job.stored)
-        array = np.asarray(array, DTYPES[job.written].bits, order="C")
+        if job.packed is not None:
+            code = _narrowed(job.stored)
+            array = job.packed.array(np.asarray(array, DTYPES[code].bits), code)
+        array = np.asarray(array, DTYPES[job.written].bits, order="C").reshape(job.shape)
         self._digests.add(name, array)
         self._done += array.nbytes
         if self._progress is not None:
@@ -171,8 +183,9 @@ class Accountant:
             layout=layout,
             layers=tuple(_layer_entry(layer) for layer in self.layers),
             tensors={name: self._fate(name, arrays) for name in self._jobs},
-            left_out={**self._checkpoint.left_out, **self._plan.left_out, **self._plan.code},
-            ignored=self._plan.ignored,
+            left_out={**self._checkpoint.left_out, **self._content.left_out},
+            ignored=self._content.ignored,
+            description=dict(self._content.description),
         )
 
     def close(self) -> None:
@@ -181,7 +194,8 @@ class Accountant:
 
     def _fate(self, name: str, digests: Mapping[str, str] | None) -> TensorFate:
         job = self._jobs[name]
-        how = describe(job.recipe) + ("" if job.stored == job.written else ", rounded to float32")
+        how = describe(job.recipe) + ("" if job.stored != "F64" else ", rounded to float32")
+        how += f", quantized ({job.packed.leaf})" if job.packed is not None else ""
         return TensorFate(
             tuple(sources(job.recipe)),
             how,
@@ -192,6 +206,10 @@ class Accountant:
 
 
 _NO_DIGEST = "0" * 64
+
+
+def _narrowed(code: str) -> str:
+    return "F32" if code == "F64" else code
 
 
 def _nbytes(job: _Job) -> int:

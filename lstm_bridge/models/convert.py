@@ -19,9 +19,13 @@ from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.errors import FileSystemError, UsageError, printable
 from lstm_bridge.models.account import Accountant, Conversion, Policy, Progress, files_of
 from lstm_bridge.models.atomic import new_file, new_folder
+from lstm_bridge.models.content import Content, of_plan
 from lstm_bridge.models.files import Account, check_whole, suffix_for, write_file
+from lstm_bridge.models.json_file import read_object
+from lstm_bridge.models.quantize import BITS
 from lstm_bridge.models.schema import MARK, WEIGHTS
 from lstm_bridge.models.source import Choices, Pathish, entries, opened
+from lstm_bridge.models.whole_source import WholeSource, content_of, whole_source
 
 LAYOUTS = ("source", "mlx")
 
@@ -37,11 +41,14 @@ def convert(
     ignore: tuple[str, ...] = (),
     prefix: str | None = None,
     config: Pathish | None = None,
+    quantize: int | None = None,
     allow_downcast: bool = False,
     allow_nonfinite: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert a checkpoint to a folder that ``lstm_bridge.load`` runs, or to a framework's file.
+
+    A source that describes a whole model becomes that model; any other, the tree of its layers.
 
     Args:
         source: a checkpoint of any supported format, or a folder that convert wrote.
@@ -56,6 +63,9 @@ def convert(
         ignore: shell patterns of tensor names to leave out. Default: none.
         prefix: path of the one layer to convert; the rest is left out. Default: None, all.
         config: Keras architecture JSON for a weights-only file. Default: None.
+        quantize: 8 or 4: pack the weights of a whole model's Linear, Dense and Embedding layers to
+            so many bits with MLX's own quantization, in groups of 64 numbers, or of 32 where 64
+            does not divide a layer's width. ``verify`` reports what it costs. Default: None, no.
         allow_downcast: write float64 as float32. Default: False, refuse it.
         allow_nonfinite: take NaN and infinity as they are. Default: False, refuse them.
         progress: called as bytes are written. Default: None.
@@ -69,17 +79,17 @@ def convert(
         FileSystemError: the target exists or cannot be written.
     """
     check_layout(layout, to)
+    check_quantize(quantize, layout, to)
     source, target = Path(source), Path(target)
     suffix = suffix_for(to, target) if to else ""
     policy = Policy(allow_downcast, allow_nonfinite)
-    with opened(source, Choices(assume or {}, ignore, prefix, config)) as (checkpoint, plan):
-        plan.require(str(source))
+    choices = Choices(assume or {}, ignore, prefix, config)
+    with opened(source, choices) as (checkpoint, plan):
         _check_apart(checkpoint, target)
         written_for = to or layout
-        check_whole(str(source), written_for, plan)
         facts = entries(checkpoint)
-        layers = _translated(plan, written_for, facts)
-        accountant = Accountant(checkpoint, facts, layers, plan, policy, progress)
+        content = _content(source, checkpoint, plan, choices, written_for, quantize)
+        accountant = Accountant(checkpoint, facts, content, policy, progress)
         account = partial(accountant.account, written_for)
         with closing(accountant):
             if to:
@@ -103,6 +113,56 @@ def check_layout(layout: str, to: str | None) -> None:
         raise UsageError(
             "layout", expected=f"none beside to={to!r}", got=repr(layout), fix="choose one of them"
         )
+
+
+def check_quantize(bits: int | None, layout: str, to: str | None) -> None:
+    """Refuse a number of bits that MLX is not asked for, or one where no folder is written.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if bits is None:
+        return
+    if type(bits) is not int or bits not in BITS:
+        raise UsageError("quantize", expected=" or ".join(map(str, BITS)), got=repr(bits))
+    if to is not None or layout != "source":
+        raise UsageError(
+            "quantize",
+            expected="a folder in the source's layout to write",
+            got=f"to={to!r}" if to else f"layout={layout!r}",
+            fix="leave one of them out",
+        )
+
+
+def _content(
+    source: Path,
+    checkpoint: Checkpoint,
+    plan: Plan,
+    choices: Choices,
+    written_for: str,
+    bits: int | None,
+) -> Content:
+    """Return what is written: a whole model if there is one and it is asked for, or layers."""
+    partly = [name for name in ("prefix", "ignore") if getattr(choices, name)]
+    why = f"{partly[0]} asks for a part of it" if partly else ""
+    if written_for == "source" and not partly:
+        found = whole_source(
+            source, checkpoint, choices.config and read_object(Path(choices.config))
+        )
+        if isinstance(found, WholeSource):
+            return content_of(found, plan.layers, bits)
+        why = found
+    if bits is not None:
+        raise UsageError(
+            "quantize", expected="a source that describes a whole model", got=why,
+            fix="port the model, or load it, then lstm_bridge.save what mlx.nn.quantize made of it",
+        )  # fmt: skip
+    plan.require(str(source))
+    check_whole(str(source), written_for, plan)
+    content = of_plan(plan, _translated(plan, written_for, entries(checkpoint)))
+    if "config" in checkpoint.metadata and why and not plan.code:
+        content = content._replace(left_out={**content.left_out, "the whole model": why})
+    return content
 
 
 def _write_folder(folder: Path, accountant: Accountant, account: Account) -> None:

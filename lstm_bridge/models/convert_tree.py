@@ -14,7 +14,7 @@ from lstm_bridge.checkpoints.source import Source
 from lstm_bridge.converters.plan import check_assumptions
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.errors import BridgeError, FileSystemError, RefusedInput, UsageError, printable
-from lstm_bridge.models.convert import check_layout, convert
+from lstm_bridge.models.convert import check_layout, check_quantize, convert
 from lstm_bridge.models.directory import index_in, is_converted, shards_of
 from lstm_bridge.models.source import Pathish
 
@@ -140,6 +140,7 @@ def _check(root: Path, out: Path, options: dict[str, Any]) -> None:
     if to is not None and to not in TARGETS:
         raise UsageError("to", expected=f"one of {', '.join(TARGETS)}", got=repr(to))
     check_layout(layout, to)
+    check_quantize(options.get("quantize"), layout, to)
     check_assumptions(options.get("assume") or {})
     if _real(out) in (_real(root), *_real(root).parents):
         raise FileSystemError(

@@ -64,7 +64,7 @@ def load(folder: Pathish) -> Any:
     config = read_config(folder)
     arrays = read_arrays(folder)
     if "graph" in config:
-        return _whole(folder, config, arrays)
+        return whole_of(folder, config, arrays)
     layers = {}
     for entry in config["layers"]:
         layers[entry["path"]] = _build(folder, entry, arrays)
@@ -78,7 +78,12 @@ def load(folder: Pathish) -> Any:
     return root
 
 
-def _whole(folder: Path, config: Mapping[str, Any], arrays: dict[str, mx.array]) -> Model:
+def whole_of(folder: Path, config: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Model:
+    """Return the whole model that a folder describes, with the given numbers.
+
+    Raises:
+        ConfigError: description and numbers make no model.
+    """
     try:
         return MODELS[config["model"]].from_description(config, arrays)
     except (BridgeError, TypeError, ValueError, KeyError, AttributeError) as error:

@@ -7,13 +7,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from lstm_bridge.errors import UsageError
 from lstm_bridge.models.classes import find_class, make
 from lstm_bridge.models.graph import Graph, descend, execute
 from lstm_bridge.models.operations import OPERATIONS
-from lstm_bridge.models.tree import Ported, hang
+from lstm_bridge.models.quantize import quantize_again, quantized_places
+from lstm_bridge.models.tree import Ported, hang, take_over
 
 
 class Part(NamedTuple):
@@ -138,7 +138,7 @@ class Model(Ported):
             "options": dict(self._options),
             "modules": [_entry(part) for part in self.parts],
             "graph": self._graph.to_json(),
-            "quantized": _quantized(self),
+            "quantized": quantized_places(self),
         }
 
     @classmethod
@@ -155,16 +155,12 @@ class Model(Ported):
             UsageError: the description or the arrays do not make a model.
         """
         parts = [_part(entry) for entry in description["modules"]]
-        quantize_again(parts, description.get("quantized", ()))
-        own = {
-            f"{part.path}.{name}"
-            for part in parts
-            for name, _ in tree_flatten(part.module.parameters())
-        }
-        rest = {name: array for name, array in arrays.items() if name not in own}
+        owned = tuple(f"{part.path}." for part in parts)
+        rest = {name: array for name, array in arrays.items() if not name.startswith(owned)}
         graph = Graph.from_json(description["graph"])
         model = cls(parts, graph, rest, description.get("options"))
-        model.load_weights(list(arrays.items()))
+        quantize_again(model, description.get("quantized", ()))
+        take_over(model, arrays.items())
         return model.eval()  # type: ignore[no-any-return]
 
 
@@ -200,42 +196,3 @@ def _part(entry: Mapping[str, Any]) -> Part:
             f"module {path!r}", expected="a class of this release's front-ends", got=repr(kind)
         )
     return Part(path, kind, options, make(kind, options, build), build)
-
-
-def _quantized(model: nn.Module) -> list[dict[str, Any]]:
-    """Return the places that ``mlx.nn.quantize`` has changed, and how."""
-    found = []
-    for path, module in model.named_modules():
-        # Every quantized class of MLX has these; its scales tell it from an unquantized one.
-        if "scales" in module and hasattr(module, "bits"):
-            how = {"bits": module.bits, "group_size": module.group_size}
-            found.append({"path": path, **how, "mode": getattr(module, "mode", "affine")})
-    return sorted(found, key=lambda entry: str(entry["path"]))
-
-
-def quantize_again(parts: list[Part], quantized: Iterable[Mapping[str, Any]]) -> None:
-    """Quantize sub-modules as a description says, before their numbers are loaded."""
-    for how in quantized:
-        path = str(how["path"])
-        owner = next(
-            (k for k, p in enumerate(parts) if path == p.path or path.startswith(f"{p.path}.")),
-            None,
-        )
-        if owner is None:
-            raise UsageError(f"quantized {path!r}", expected="a place in the model", got="none")
-        part = parts[owner]
-        inner = path.removeprefix(part.path).lstrip(".")
-        plain: Any = descend(part.module, inner)
-        if not hasattr(plain, "to_quantized"):
-            raise UsageError(
-                f"quantized {path!r}", expected="a layer that quantizes", got=type(plain).__name__
-            )
-        module = plain.to_quantized(
-            group_size=int(how["group_size"]), bits=int(how["bits"]), mode=str(how["mode"])
-        )
-        if not inner:
-            parts[owner] = part._replace(module=module)
-            continue
-        parent, _, last = inner.rpartition(".")
-        holder = descend(part.module, parent)
-        holder[int(last) if isinstance(holder, list) else last] = module

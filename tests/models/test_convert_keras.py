@@ -16,6 +16,7 @@ from keras import layers
 
 import lstm_bridge
 from lstm_bridge.equivalence.judge import judge
+from lstm_bridge.models.graph import descend
 
 L, N, D, H = 5, 3, 4, 6
 RNG = np.random.default_rng(5)
@@ -149,14 +150,11 @@ def test_several_layers_keep_their_own_weights(tmp_path: Path, suffix: str) -> N
     config = tmp_path / "m.json" if suffix == ".weights.h5" else None
     if config:
         config.write_text(model.to_json())
-    lstm_bridge.convert(tmp_path / f"m{suffix}", tmp_path / "out", config=config)
+    account = lstm_bridge.convert(tmp_path / f"m{suffix}", tmp_path / "out", config=config)
     ported = lstm_bridge.load(tmp_path / "out")
-    assert set(ported.layers) == {
-        "second_in_the_alphabet",
-        "first_in_the_alphabet",
-        "inner.deep",
-    }
-    for path, layer in ported.layers.items():
+    paths = {entry["path"] for entry in account.layers}
+    assert paths == {"second_in_the_alphabet", "first_in_the_alphabet", "inner.deep"}
+    for path, layer in ((path, descend(ported, path)) for path in paths):
         name = path.rpartition(".")[2]
         owner = inner if path.startswith("inner") else model
         kernel, recurrent, bias = owner.get_layer(name).get_weights()
@@ -173,7 +171,7 @@ def test_time_distributed_is_read_through(tmp_path: Path) -> None:
     save(model, tmp_path / "m.keras")
     lstm_bridge.convert(tmp_path / "m.keras", tmp_path / "out")
     ported = lstm_bridge.load(tmp_path / "out")
-    assert_runs_as_keras(model.get_layer("outer").layer, ported.layers["outer.layer"])
+    assert_runs_as_keras(model.get_layer("outer").layer, ported.outer.layer)
 
 
 def test_other_recurrent_layers_are_kept_by_name(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from lstm_bridge.keras.layers.parts import (
     positive,
     refuse_extras,
 )
+from lstm_bridge.keras.layers.quantized import Packed
 from lstm_bridge.keras.saving import keras_export
 
 
@@ -89,7 +90,8 @@ class Dense(WeightedLayer):
 
     def build(self, input_shape: Shape) -> None:
         """Create ``kernel`` and ``bias`` for inputs ``(..., D)``."""
-        self._add("kernel", (int(input_shape[-1]), self.units))
+        self._width = int(input_shape[-1])
+        self._add("kernel", (self._width, self.units))
         if self.use_bias:
             self._add("bias", (self.units,))
         else:
@@ -108,17 +110,25 @@ class Dense(WeightedLayer):
         Raises:
             ShapeError: the inputs' width is not the kernel's.
         """
-        kernel = self.kernel.astype(to_mlx(self.compute_dtype))
-        if inputs.ndim < 2 or inputs.shape[-1] != kernel.shape[0]:
+        if inputs.ndim < 2 or inputs.shape[-1] != self._width:
             raise ShapeError(
                 f"{self.name} input",
-                expected=f"two axes or more, the last of width {kernel.shape[0]}",
+                expected=f"two axes or more, the last of width {self._width}",
                 got=f"shape {list(inputs.shape)}",
             )
-        y = inputs @ kernel
+        y = self._product(inputs)
         if self.bias is not None:
             y = y + self.bias.astype(y.dtype)
         return self.activation(y)  # type: ignore[no-any-return]
+
+    def _product(self, x: mx.array) -> mx.array:
+        return x @ self.kernel.astype(to_mlx(self.compute_dtype))
+
+    def to_quantized(
+        self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"
+    ) -> QuantizedDense:
+        """Return the layer with its kernel packed, as ``mlx.nn.quantize`` asks for it."""
+        return QuantizedDense.of(self, "kernel", self.kernel.T, group_size, bits, mode)
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
         """Return the input's shape with ``units`` for its last axis."""
@@ -135,3 +145,7 @@ class Dense(WeightedLayer):
             **self._parts_config(),
             "quantization_config": None,
         }
+
+
+class QuantizedDense(Packed, Dense):
+    """``activation(x kernel + bias)`` with the kernel packed along its inputs."""

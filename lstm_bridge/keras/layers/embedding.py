@@ -15,6 +15,7 @@ from lstm_bridge.keras import constraints, initializers, regularizers
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.lstm_cell import RANDOM_STREAM
+from lstm_bridge.keras.layers.quantized import Packed
 from lstm_bridge.keras.saving import keras_export
 
 
@@ -53,7 +54,7 @@ class Embedding(Layer):
         "pass it on, while an MLX operation in between loses it: then pass mask=",
         "lora_alpha": "no effect here, because Keras 3.15 sets it to lora_rank when the layer is "
         "built; enable_lora() takes it",
-        "quantization_config": "refused, because no layer here runs on quantized weights",
+        "quantization_config": "refused: mlx.nn.quantize quantizes the loaded layer",
     }
 
     def __init__(
@@ -181,8 +182,25 @@ class Embedding(Layer):
             inputs = inputs.astype(mx.int32)
         index = mx.where(inputs < 0, inputs + self.input_dim, inputs)
         inside = (index >= 0) & (index < self.input_dim)
-        rows = mx.take(self._matrix(), mx.where(inside, index, mx.zeros_like(index)), axis=0)
+        rows = self._rows(mx.where(inside, index, mx.zeros_like(index)))
         return mx.where(inside[..., None], rows, mx.full(rows.shape, mx.nan, rows.dtype))
+
+    def _rows(self, index: mx.array) -> mx.array:
+        return mx.take(self._matrix(), index, axis=0)
+
+    def to_quantized(
+        self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"
+    ) -> QuantizedEmbedding:
+        """Return the layer with its matrix packed, as ``mlx.nn.quantize`` asks for it.
+
+        Raises:
+            UsageError: the layer has a LoRA addition, which would be lost.
+        """
+        if self.lora_enabled:
+            raise UsageError(
+                f"{self.name}.to_quantized", expected="a layer without LoRA", got="one with it"
+            )
+        return QuantizedEmbedding.of(self, "embeddings", self.embeddings, group_size, bits, mode)
 
     def compute_mask(self, inputs: mx.array, previous_mask: Any = None) -> mx.array | None:
         """Return True where the index is not 0, or None without ``mask_zero``."""
@@ -208,3 +226,7 @@ class Embedding(Layer):
         if self.lora_rank:
             config.update(lora_rank=self.lora_rank, lora_alpha=self.lora_alpha)
         return config
+
+
+class QuantizedEmbedding(Packed, Embedding):
+    """Looks up rows of a matrix whose rows are packed."""

@@ -14,7 +14,7 @@ from lstm_bridge.checkpoints.base import Checkpoint
 from lstm_bridge.checkpoints.dtypes import to_mlx
 from lstm_bridge.checkpoints.strict_json import JsonError, parse
 from lstm_bridge.converters.keras_options import Reader
-from lstm_bridge.converters.recipe import evaluate, sources
+from lstm_bridge.converters.recipe import Recipe, evaluate, sources
 from lstm_bridge.errors import ConfigError, TensorError, UsageError
 from lstm_bridge.models.keras.build import build
 from lstm_bridge.models.keras.runtime import KerasModel
@@ -95,6 +95,29 @@ def serialized_model(checkpoint: Checkpoint) -> dict[str, Any]:
 def reader_of(checkpoint: Checkpoint) -> Reader:
     """Return the reader of a file's options."""
     return Reader(str(checkpoint.path), str(checkpoint.metadata.get("keras_version") or _NEWEST))
+
+
+def structure_of(
+    checkpoint: Checkpoint, config: Mapping[str, Any] | None = None
+) -> tuple[KerasModel, dict[str, Recipe], list[str]]:
+    """Return the model of a Keras file without its numbers, and how each of them is made.
+
+    Args:
+        checkpoint: the open file.
+        config: the architecture of a weights-only file. Default: None, the file's own.
+
+    Returns:
+        The model; parameter → recipe; the tensors that are no weights of it.
+
+    Raises:
+        RefusedInput: there is no architecture, one that is not supported, or other weights.
+    """
+    described = _checked(config, "config") if config else serialized_model(checkpoint)
+    version = str(checkpoint.metadata.get("keras_version") or described.get("keras_version") or "")
+    reader = Reader(str(checkpoint.path), version or _NEWEST)
+    model = build(described, reader)
+    _remember(model, described, reader.version)
+    return model, *find_weights(model, described, checkpoint)
 
 
 def arrays_of(model: KerasModel, config: Mapping[str, Any], checkpoint: Checkpoint) -> Any:
