@@ -70,8 +70,8 @@ class Conversion:
     def to_json(self) -> dict[str, Any]:
         """Return the account as plain data, ready for ``json.dumps``."""
         head = {"format": FORMAT, "version": FORMAT_VERSION, "lstm_bridge": __version__}
-        account = asdict(self)
-        return head | account.pop("description") | account
+        account: dict[str, Any] = asdict(self)
+        return {**head, **account.pop("description"), **account}
 
 
 class _Job(NamedTuple):

@@ -20,12 +20,13 @@ from lstm_bridge.errors import FileSystemError, UsageError, printable
 from lstm_bridge.models.account import Accountant, Conversion, Policy, Progress, files_of
 from lstm_bridge.models.atomic import new_file, new_folder
 from lstm_bridge.models.content import Content, of_plan
+from lstm_bridge.models.directory import is_converted
 from lstm_bridge.models.files import Account, check_whole, suffix_for, write_file
 from lstm_bridge.models.json_file import read_object
 from lstm_bridge.models.quantize import BITS
-from lstm_bridge.models.schema import MARK, WEIGHTS
+from lstm_bridge.models.schema import MARK, WEIGHTS, read_config
 from lstm_bridge.models.source import Choices, Pathish, entries, opened
-from lstm_bridge.models.whole_source import WholeSource, content_of, whole_source
+from lstm_bridge.models.whole_source import WholeSource, content_of, refuse_quantized, whole_source
 
 LAYOUTS = ("source", "mlx")
 
@@ -146,9 +147,8 @@ def _content(
     partly = [name for name in ("prefix", "ignore") if getattr(choices, name)]
     why = f"{partly[0]} asks for a part of it" if partly else ""
     if written_for == "source" and not partly:
-        found = whole_source(
-            source, checkpoint, choices.config and read_object(Path(choices.config))
-        )
+        config = read_object(Path(choices.config)) if choices.config is not None else None
+        found = whole_source(source, checkpoint, config)
         if isinstance(found, WholeSource):
             return content_of(found, plan.layers, bits)
         why = found
@@ -157,6 +157,9 @@ def _content(
             "quantize", expected="a source that describes a whole model", got=why,
             fix="port the model, or load it, then lstm_bridge.save what mlx.nn.quantize made of it",
         )  # fmt: skip
+    if written_for != "source" and is_converted(source):
+        asked = f"--layout {written_for}" if written_for == "mlx" else f"--to {written_for}"
+        refuse_quantized(read_config(source), asked)
     plan.require(str(source))
     check_whole(str(source), written_for, plan)
     content = of_plan(plan, _translated(plan, written_for, entries(checkpoint)))

@@ -104,7 +104,7 @@ def _write_keras(
     first: FoundLayer = accountant.layers[0]
     dtype = facts[next(sources(next(iter(first.parameters.values()))))].dtype
     dtype = "F32" if dtype == "F64" else dtype
-    model = sequential(accountant.layers, facts, dtype)
+    model = sequential(list(accountant.layers), facts, dtype)
     where = places(model, KERAS_VERSION)
     entries = [(where[name], entry) for name, entry in accountant.entries()]
     write = (

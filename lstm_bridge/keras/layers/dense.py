@@ -122,7 +122,8 @@ class Dense(WeightedLayer):
         return self.activation(y)  # type: ignore[no-any-return]
 
     def _product(self, x: mx.array) -> mx.array:
-        return x @ self.kernel.astype(to_mlx(self.compute_dtype))
+        kernel: mx.array = self.kernel.astype(to_mlx(self.compute_dtype))
+        return x @ kernel
 
     def to_quantized(
         self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"

@@ -67,21 +67,24 @@ class Packed(Layer):
 
     def dequantized(self) -> mx.array:
         """Return the matrix that the packed numbers stand for."""
-        return mx.dequantize(*self._arrays(), **self._how())
+        weight, scales, biases = self._arrays()
+        return mx.dequantize(weight, scales, biases, **self._how())
 
     def _rows(self, index: mx.array) -> mx.array:
-        taken = (None if array is None else array[index] for array in self._arrays())
-        return mx.dequantize(*taken, **self._how())
+        weight, scales, biases = self._arrays()
+        taken = None if biases is None else biases[index]
+        return mx.dequantize(weight[index], scales[index], taken, **self._how())
 
     def _product(self, x: mx.array) -> mx.array:
-        return mx.quantized_matmul(x, *self._arrays(), transpose=True, **self._how())
+        weight, scales, biases = self._arrays()
+        return mx.quantized_matmul(x, weight, scales, biases, transpose=True, **self._how())
 
-    def _arrays(self) -> tuple[Any, ...]:
+    def _arrays(self) -> tuple[mx.array, mx.array, mx.array | None]:
         """The packed numbers, and their scales in the dtype that the layer computes in."""
-        weight, *rest = (self.get(name) for name in PACKED)
-        if self.mode != "affine":  # scales of the other encodings are numbers of their own kind
-            return (weight, *rest)
-        return weight, *(one.astype(self.compute_type) for one in rest)
+        weight, scales, biases = (self.get(name) for name in PACKED)
+        if biases is None:  # scales of the encodings without biases are numbers of their own kind
+            return weight, scales, None
+        return weight, scales.astype(self.compute_type), biases.astype(self.compute_type)
 
     def _how(self) -> dict[str, Any]:
         return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
