@@ -13,7 +13,6 @@ import mlx.core as mx
 
 from lstm_bridge.core import lstm, native
 from lstm_bridge.core.activations import Activation
-from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.unroll import unroll
 from lstm_bridge.core.weights import LSTMWeights
 
@@ -67,14 +66,13 @@ def run(
         Trajectory of outputs and final states.
     """
     classic = activation is mx.tanh and recurrent_activation is mx.sigmoid
-    if classic and not is_portable() and dropout.h is None and not _per_gate(dropout.x):
+    if classic and dropout.h is None and not _per_gate(dropout.x):
         dropped = x if dropout.x is None else x * dropout.x
         done = native.lstm(
             weights,
             dropped,
             h,
             c,
-            _composed,
             reverse=reverse,
             mask=mask,
             zero_masked=zero_masked,
@@ -136,13 +134,22 @@ def _run_steps(
     return Trajectory(_stack(ys, h), h, c, _stack(cs, c) if cells else None)
 
 
-def _composed(arrays: list[mx.array], flags: list[bool]) -> list[mx.array]:
-    """Run what ``native.lstm`` runs, of MLX's own operations: for transformations it has not."""
+def composed(arrays: list[mx.array], flags: list[bool]) -> list[mx.array]:
+    """Run what the fused kernel runs, of MLX's own operations: for transformations it has not.
+
+    Args:
+        arrays: those that are there of x, Wx, Wh, two biases, Wp, h, c and mask.
+        flags: which these are, then reverse and zero_masked.
+
+    Returns:
+        y, h, c and all cell states.
+    """
     left = iter(arrays)
     x, weights = next(left), LSTMWeights(next(left), next(left))
-    bias, Wp, h, c, mask = (next(left) if there else None for there in flags[3:8])
-    weights = replace(weights, bias=bias, Wp=Wp)
-    reverse, zero_masked = flags[8:]
+    bias, bias_h, Wp, h, c, mask = (next(left) if there else None for there in flags[3:9])
+    both = bias if bias_h is None else bias_h if bias is None else bias + bias_h
+    weights = replace(weights, bias=both, Wp=Wp)
+    reverse, zero_masked = flags[9:]
     with native.disabled():
         done = run(
             weights, x, h, c, reverse=reverse, mask=mask, zero_masked=zero_masked, cells=True

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import mlx.core as mx
 import mlx.nn
 
+from lstm_bridge.core import native
 from lstm_bridge.core.arrays import as_array
 from lstm_bridge.core.sequence import run
 from lstm_bridge.core.weights import LSTMWeights
@@ -60,6 +61,19 @@ class LSTM(mlx.nn.Module):
         Raises:
             ShapeError: wrong rank or size, or no time step at all.
         """
+        done = self._in_one_call(x, hidden, cell)
+        return self._run(x, hidden, cell) if done is None else done
+
+    def _in_one_call(self, x: Any, h: Any, c: Any) -> tuple[mx.array, mx.array] | None:
+        """Run what most calls are; None where anything needs a closer look."""
+        if not isinstance(x, mx.array) or not all(
+            state is None or isinstance(state, mx.array) for state in (h, c)
+        ):
+            return None
+        done = native.trajectory(x, self["Wx"], self["Wh"], self.get("bias"), h, c)
+        return None if done is None else (done[0], done[1])
+
+    def _run(self, x: Any, hidden: Any, cell: Any) -> tuple[mx.array, mx.array]:
         x = as_array(x, "mlx.nn.LSTM x")
         weights = LSTMWeights(self.Wx, self.Wh, self.bias).check("mlx.nn.LSTM")
         if x.ndim < 2 or x.shape[-1] != weights.D or x.shape[-2] == 0:

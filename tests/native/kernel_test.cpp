@@ -185,6 +185,26 @@ struct Ours {
   Floats y, h, c, cells, gates, dx, dWx, dWh, dWp, dbias, dh0, dc0;
 };
 
+// Outputs that are written batch-first are the same numbers.
+void check_strides(const lstm_bridge::Variant& variant, const Case& k, const Shape& s,
+                   const lstm_bridge::Weights& w, const lstm_bridge::Inputs& in, const Ours& o) {
+  Floats y(o.y.size()), cells(o.cells.size()), h(o.h.size()), c(o.c.size());
+  lstm_bridge::Outputs to{y.data(), h.data(), c.data(), cells.data()};
+  to.y_step = k.P;
+  to.y_row = k.L * k.P;
+  to.cells_step = k.H;
+  to.cells_row = k.L * k.H;
+  variant.forward(s, w, in, to);
+  bool same = h == o.h && c == o.c;
+  for (Index t = 0; t < k.L; ++t)
+    for (Index n = 0; n < k.N; ++n) {
+      const Index there = n * k.L + t, here = t * k.N + n;
+      same = same && std::equal(&y[there * k.P], &y[there * k.P] + k.P, &o.y[here * k.P]) &&
+             std::equal(&cells[there * k.H], &cells[there * k.H] + k.H, &o.cells[here * k.H]);
+    }
+  if (!same) std::printf("%s: strided outputs differ\n", variant.name), ++failures;
+}
+
 Ours run(const lstm_bridge::Variant& variant, const Case& k, const Data& d) {
   const Shape s{k.L, k.N, k.D, k.H, k.P, k.reverse, k.zero_masked};
   const auto size = [](Index n) { return Floats(static_cast<std::size_t>(n), NAN); };
@@ -193,7 +213,10 @@ Ours run(const lstm_bridge::Variant& variant, const Case& k, const Data& d) {
   w.Wx = k.transposed ? Matrix{tx.data(), 1, 4 * k.H} : Matrix{d.Wx.data(), k.D, 1};
   w.Wh = k.transposed ? Matrix{th.data(), 1, 4 * k.H} : Matrix{d.Wh.data(), k.P, 1};
   if (k.projected) w.Wp = {d.Wp.data(), k.H, 1};
-  w.bias = d.bias.data();
+  Floats half = d.bias;
+  for (float& b : half) b /= 2;
+  w.bias = k.strided ? half.data() : d.bias.data();
+  w.bias_h = k.strided ? half.data() : nullptr;
   Floats batch_first(d.x.size());
   for (Index t = 0; t < k.L; ++t)
     for (Index n = 0; n < k.N; ++n)
@@ -210,14 +233,17 @@ Ours run(const lstm_bridge::Variant& variant, const Case& k, const Data& d) {
   o.y = size(k.L * k.N * k.P); o.h = size(k.N * k.P); o.c = size(k.N * k.H);
   o.cells = size(k.L * k.N * k.H); o.gates = size(k.L * k.N * s.gate_row());
   variant.forward(s, w, in, {o.y.data(), o.h.data(), o.c.data(), o.cells.data(), o.gates.data()});
+  if (k.strided) check_strides(variant, k, s, w, in, o);
   o.dx = size(k.L * k.N * k.D); o.dWx = size(4 * k.H * k.D); o.dWh = size(4 * k.H * k.P);
   o.dWp = size(k.P * k.H); o.dbias = size(4 * k.H); o.dh0 = size(k.N * k.P);
   o.dc0 = size(k.N * k.H);
+  Floats dbias_h = size(4 * k.H);
   lstm_bridge::Cotangents cotangents{o.y.data(), o.cells.data(), o.gates.data(), d.dy.data(),
                                      d.dh.data(), d.dc.data(), k.cells ? d.dcells.data() : nullptr};
   variant.backward(s, w, in, cotangents,
                    {o.dx.data(), o.dWx.data(), o.dWh.data(), k.projected ? o.dWp.data() : nullptr,
-                    o.dbias.data(), o.dh0.data(), o.dc0.data()});
+                    o.dbias.data(), o.dh0.data(), o.dc0.data(), dbias_h.data()});
+  if (dbias_h != o.dbias) std::printf("%s: the biases' gradients differ\n", variant.name), ++failures;
   return o;
 }
 

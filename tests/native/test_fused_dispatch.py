@@ -25,9 +25,9 @@ def arrays(p: Problem) -> dict[str, mx.array]:
 
 
 def primitives(p: Problem) -> str:
-    """The graph's primitives, as text."""
+    """The graph's primitives, as text; nothing of it is computed yet."""
     with mx.stream(mx.cpu):
-        return _dot(outputs(arrays(p), p)[0])
+        return _dot(outputs({name: a + 0 for name, a in arrays(p).items()}, p)[0])
 
 
 def _dot(y: mx.array) -> str:
@@ -39,6 +39,17 @@ def _dot(y: mx.array) -> str:
 @needs_kernel
 def test_it_serves_a_cpu_stream() -> None:
     assert "LSTMBridgeLSTM" in primitives(problem((2, 3, 4, 5)))
+
+
+@needs_kernel
+def test_small_sequences_of_what_is_there_are_computed_at_the_call() -> None:
+    p = problem((2, 3, 4, 5))
+    a = arrays(p)
+    large = arrays(problem((32, 100, 64, 64)))
+    with mx.stream(mx.cpu):
+        assert "LSTMBridge" not in _dot(outputs(a, p)[0])
+        assert "LSTMBridge" in _dot(outputs(a | {"x": a["x"] + 0}, p)[0])
+        assert "LSTMBridge" in _dot(outputs(large, p)[0])
 
 
 def test_it_can_be_turned_off() -> None:
@@ -79,7 +90,6 @@ def test_what_does_not_fit_is_declined() -> None:
                 q["x"],
                 q["h"],
                 q["c"],
-                sequence._composed,
                 reverse=False,
                 mask=None,
                 zero_masked=False,

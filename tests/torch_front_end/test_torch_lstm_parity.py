@@ -86,13 +86,13 @@ def swap_directions(module: Any) -> None:
 
 
 def swap_h_and_c(module: Any) -> None:
-    original = module._run
+    original = module.forward
 
-    def run(*rest: Any) -> Any:
-        y, h, c = original(*rest)
-        return y, c, h
+    def forward(*rest: Any) -> Any:
+        y, (h, c) = original(*rest)
+        return y, (c, h)
 
-    object.__setattr__(module, "_run", run)
+    object.__setattr__(module, "forward", forward)
 
 
 def cross_layers(module: Any) -> None:

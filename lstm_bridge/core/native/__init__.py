@@ -9,7 +9,7 @@ Shape letters: N batch, L length, D input, H hidden, P projection (P = H without
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -19,9 +19,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.weights import LSTMWeights
-
-Composed = Callable[[list[mx.array], list[bool]], list[mx.array]]
 
 _off = ContextVar("lstm_bridge_native_off", default=False)
 _HALF = (mx.float16, mx.bfloat16)
@@ -92,7 +91,6 @@ def lstm(
     x: mx.array,
     h: mx.array | None,
     c: mx.array | None,
-    composed: Composed,
     *,
     reverse: bool,
     mask: mx.array | None,
@@ -106,9 +104,6 @@ def lstm(
         x: inputs, ``[L, N, D]``.
         h: initial hidden state, ``[N, P]``, or None for zeros.
         c: initial cell state, ``[N, H]``, or None for zeros.
-        composed: the same of MLX's own operations: from the arrays that are there, in the order x,
-            Wx, Wh, bias, Wp, h, c, mask, and eight flags that say which these are, then reverse and
-            zero_masked, to y, h, c and cells. Derivatives that the kernel has not go through it.
         reverse: start at the last step.
         mask: boolean, ``[L, N]``, or None.
         zero_masked: masked outputs are zero instead of repeating the output before.
@@ -117,10 +112,9 @@ def lstm(
     Returns:
         y ``[L, N, P]``, h, c and, if asked for, cells ``[L, N, H]``.
     """
-    module = None if _off.get() else _load().module
+    module = _serving()
     if module is None:
         return None
-    module.set_composed(composed)
     arrays = [x, weights.Wx, weights.Wh, weights.bias, weights.Wp, h, c]
     half = x.dtype in _HALF
     if half:
@@ -131,6 +125,88 @@ def lstm(
     if done is None or not half:
         return done
     return [a.astype(x.dtype) for a in done]
+
+
+def layers(
+    x: mx.array,
+    weights: list[mx.array],
+    h: mx.array | None,
+    c: mx.array | None,
+    *,
+    biased: bool,
+    projected: bool,
+    directions: int,
+    batch_first: bool,
+    mask: mx.array | None = None,
+) -> list[mx.array] | None:
+    """Run layers × directions in one call, or return None where the kernel does not serve.
+
+    Args:
+        x: inputs, ``[L, N, D]``, or ``[N, L, D]`` with batch_first.
+        weights: of each layer's each direction Wx, Wh, two biases if biased, Wp if projected.
+        h: initial hidden states, ``[layers·directions, N, P]``, or None for zeros.
+        c: initial cell states, ``[layers·directions, N, H]``, or None for zeros.
+        biased: there are biases, two each.
+        projected: there are projections.
+        directions: 1 or 2.
+        batch_first: input and output are ``[N, L, ·]``.
+        mask: boolean, ``[L, N]``; masked outputs are zero. Default: None.
+
+    Returns:
+        Outputs, and the last states, layer by layer.
+    """
+    module = _serving()
+    if module is None:
+        return None
+    done: list[mx.array] | None = module.layers(
+        x, weights, biased, projected, directions, h, c, mask, batch_first
+    )
+    return done
+
+
+def cell(
+    x: mx.array,
+    Wx: mx.array,
+    Wh: mx.array,
+    bias_x: mx.array | None,
+    bias_h: mx.array | None,
+    h: mx.array | None,
+    c: mx.array | None,
+) -> list[mx.array] | None:
+    """Advance one step of ``[N, D]`` or ``[D]``, or return None where the kernel does not serve.
+
+    Returns:
+        The next h and c, with the axes of x.
+    """
+    module = _serving()
+    if module is None:
+        return None
+    done: list[mx.array] | None = module.cell(x, Wx, Wh, bias_x, bias_h, h, c)
+    return done
+
+
+def trajectory(
+    x: mx.array,
+    Wx: mx.array,
+    Wh: mx.array,
+    bias: mx.array | None,
+    h: mx.array | None,
+    c: mx.array | None,
+) -> list[mx.array] | None:
+    """Return all states over ``[N, L, D]`` or ``[L, D]``, or None where the kernel does not serve.
+
+    Returns:
+        Hidden and cell states of every step, with the axes of x.
+    """
+    module = _serving()
+    if module is None:
+        return None
+    done: list[mx.array] | None = module.trajectory(x, Wx, Wh, bias, h, c)
+    return done
+
+
+def _serving() -> ModuleType | None:
+    return None if _off.get() or is_portable() else _load().module
 
 
 @cache
@@ -166,4 +242,12 @@ def _smoke(module: ModuleType) -> _Loaded:
             served = y.shape == (1, 1, 1) and abs(y.item() - 0.76159416) < 1e-6  # tanh(1)
     except (TypeError, RuntimeError, ValueError) as error:
         return _Loaded(None, f"does not work with this mlx: {error}")
+    module.set_composed(_composed)
     return _Loaded(module, "") if served else _Loaded(None, "does not work with this mlx")
+
+
+def _composed(arrays: list[mx.array], flags: list[bool]) -> list[mx.array]:
+    """Compute the same of MLX's own operations: derivatives that the kernel has not need it."""
+    from lstm_bridge.core.sequence import composed  # which calls this module
+
+    return composed(arrays, flags)

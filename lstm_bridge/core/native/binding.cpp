@@ -23,6 +23,13 @@ NB_MODULE(_fused, m) {
   m.def("lstm", &lstm, nb::arg("x"), nb::arg("Wx"), nb::arg("Wh"), nb::arg("bias").none(),
         nb::arg("Wp").none(), nb::arg("h0").none(), nb::arg("c0").none(), nb::arg("mask").none(),
         nb::arg("reverse"), nb::arg("zero_masked"), nb::arg("cells"));
+  m.def("layers", &layers, nb::arg("x"), nb::arg("weights"), nb::arg("biased"),
+        nb::arg("projected"), nb::arg("directions"), nb::arg("h0").none(), nb::arg("c0").none(),
+        nb::arg("mask").none(), nb::arg("batch_first"));
+  m.def("cell", &cell, nb::arg("x"), nb::arg("Wx"), nb::arg("Wh"), nb::arg("bias").none(),
+        nb::arg("bias_h").none(), nb::arg("h0").none(), nb::arg("c0").none());
+  m.def("trajectory", &trajectory, nb::arg("x"), nb::arg("Wx"), nb::arg("Wh"),
+        nb::arg("bias").none(), nb::arg("h0").none(), nb::arg("c0").none());
   m.def("set_composed", [](nb::object f) {
     static PyObject* known = nullptr;  // never released, as the interpreter may end before us
     if (known == f.ptr()) return;

@@ -31,7 +31,8 @@ struct Weights {
   Matrix Wx;                    // [4H, D]
   Matrix Wh;                    // [4H, P]
   Matrix Wp;                    // [P, H], or no data
-  const float* bias = nullptr;  // [4H], or null
+  const float* bias = nullptr;    // [4H], or null
+  const float* bias_h = nullptr;  // [4H], added to it, or null
 };
 
 struct Inputs {
@@ -48,6 +49,15 @@ struct Outputs {
   float* c = nullptr;      // [N, H]
   float* cells = nullptr;  // [L, N, H], or null
   float* gates = nullptr;  // [L, N, gate_row()], or null
+  // Strides of L and N, in elements; zeros stand for those of whole arrays.
+  std::ptrdiff_t y_step = 0, y_row = 0, cells_step = 0, cells_row = 0;
+
+  Outputs strided(const Shape& s) const {
+    Outputs o = *this;
+    if (!o.y_row) o.y_row = s.P, o.y_step = s.N * s.P;
+    if (!o.cells_row) o.cells_row = s.H, o.cells_step = s.N * s.H;
+    return o;
+  }
 };
 
 // What a backward pass reads besides Inputs and Weights: the forward pass's own outputs, and the
@@ -71,6 +81,7 @@ struct Gradients {
   float* bias = nullptr;  // [4H]
   float* h0 = nullptr;    // [N, P]
   float* c0 = nullptr;    // [N, H]
+  float* bias_h = nullptr;  // [4H], the same numbers as bias
 };
 
 // One instruction set's code.

@@ -7,23 +7,20 @@
 #include <stdexcept>
 #include <utility>
 
-#include "kernel.hpp"
+#include "call.hpp"
 #include "mlx/device.h"
 #include "mlx/ops.h"
 #include "mlx/primitives.h"
 #include "mlx/transforms.h"
 #include "mlx/utils.h"
-#include "views.hpp"
 
 namespace lstm_bridge {
 namespace {
 
-// Inputs stand in this order, those that are absent left out.
-enum Place { kX, kWx, kWh, kBias, kWp, kH0, kC0, kMask, kPlaces };
-
 struct Options {
   bool present[kPlaces] = {};
   bool reverse = false, zero_masked = false;
+  bool stacked = false;  // states have an axis of one in front
   int outputs = 3;  // of y, h, c, cells, gates, the first so many
 
   bool operator==(const Options&) const = default;
@@ -33,6 +30,16 @@ struct Options {
     int at = 0;
     for (int k = 0; k < place; ++k) at += present[k];
     return at;
+  }
+  Call call(const Arrays& inputs) const {
+    Call call;
+    for (int k = 0, next = 0; k < kPlaces; ++k) {
+      if (!present[k]) continue;
+      call.at[k] = View(inputs[next++]);
+      if (stacked && (k == kH0 || k == kC0)) call.at[k] = call.at[k].part(0);
+    }
+    call.measure(reverse, zero_masked);
+    return call;
   }
   std::size_t count() const {
     std::size_t n = 0;
@@ -53,39 +60,14 @@ std::vector<bool> bits(const Options& o) {
 
 // y, h, c and cells.
 Arrays run_composed(const Options& options, const Arrays& inputs) {
-  return (*composed)(inputs, bits(options));
+  if (!options.stacked) return (*composed)(inputs, bits(options));
+  Arrays flat = inputs;
+  for (const Place state : {kH0, kC0})
+    if (const int k = options.index(state); k >= 0) flat[k] = mx::squeeze(flat[k], 0);
+  Arrays all = (*composed)(flat, bits(options));
+  for (const int state : {1, 2}) all[state] = mx::expand_dims(all[state], 0);
+  return all;
 }
-
-// The inputs of either primitive, as the kernel wants them.
-struct Call {
-  Shape shape;
-  View at[kPlaces];
-
-  Call(const Options& o, const Arrays& inputs) {
-    for (int k = 0, next = 0; k < kPlaces; ++k)
-      if (o.present[k]) at[k] = View(inputs[next++]);
-    shape = {at[kX].shape[0], at[kX].shape[1], at[kX].shape[2], at[kWx].shape[0] / 4,
-             at[kWh].shape[1], o.reverse,      o.zero_masked};
-  }
-
-  Weights weights(Scratch& scratch) const {
-    return {matrix(at[kWx]), matrix(at[kWh]), matrix(at[kWp]),
-            contiguous<float>(at[kBias], scratch)};
-  }
-
-  Inputs inputs(Scratch& scratch) const {
-    Inputs in;
-    const View& x = at[kX];
-    const bool direct = shape.D == 1 || x.strides[2] == 1;
-    in.x = direct ? static_cast<const float*>(x.data) : contiguous<float>(x, scratch);
-    in.x_step = direct ? x.strides[0] : shape.N * shape.D;
-    in.x_row = direct ? x.strides[1] : shape.D;
-    in.h0 = contiguous<float>(at[kH0], scratch);
-    in.c0 = contiguous<float>(at[kC0], scratch);
-    in.mask = contiguous<bool>(at[kMask], scratch);
-    return in;
-  }
-};
 
 class Fused : public mx::Primitive {
  public:
@@ -107,13 +89,13 @@ class LSTMBackward : public Fused {
   const char* name() const override { return "LSTMBridgeLSTMBackward"; }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
-    const Call call(options_, inputs);
+    const Call call = options_.call(inputs);
     const std::size_t first = options_.count();
     View saved[3], down[4];
     for (int k = 0; k < 3; ++k) saved[k] = View(inputs[first + k]);
     for (int k = 0; k < 4; ++k) down[k] = View(inputs[first + 3 + k]);
     Gradients to;
-    float** const places[] = {&to.x, &to.Wx, &to.Wh, &to.bias, &to.Wp, &to.h0, &to.c0};
+    float** const places[] = {&to.x, &to.Wx, &to.Wh, &to.bias, &to.bias_h, &to.Wp, &to.h0, &to.c0};
     for (std::size_t k = 0; k < wanted_.size(); ++k) {
       float* const data = allocate(outputs[k]);
       for (int place = 0; place < kMask; ++place)
@@ -189,7 +171,7 @@ class LSTM : public Fused {
   }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
-    const Call call(options_, inputs);
+    const Call call = options_.call(inputs);
     Outputs to;
     to.y = allocate(outputs[0]);
     to.h = allocate(outputs[1]);
@@ -250,21 +232,6 @@ class LSTM : public Fused {
   }
 };
 
-// Whether the arrays fit each other without broadcasting: the kernel reads them by these sizes.
-bool fits(const mx::array* const (&all)[kPlaces]) {
-  const auto has = [&](Place place, const std::vector<int>& wanted) {
-    if (!all[place]) return true;
-    const auto& shape = all[place]->shape();
-    return std::equal(shape.begin(), shape.end(), wanted.begin(), wanted.end());
-  };
-  if (all[kX]->ndim() != 3 || all[kWh]->ndim() != 2 || !all[kX]->size()) return false;
-  const int L = all[kX]->shape(0), N = all[kX]->shape(1), D = all[kX]->shape(2);
-  const int rows = all[kWh]->shape(0), P = all[kWh]->shape(1), H = rows / 4;
-  return H > 0 && P > 0 && rows == 4 * H && has(kWx, {rows, D}) && has(kBias, {rows}) &&
-         (all[kWp] ? has(kWp, {P, H}) : P == H) && has(kH0, {N, P}) && has(kC0, {N, H}) &&
-         has(kMask, {L, N});
-}
-
 }  // namespace
 
 void set_composed(Composed f) {
@@ -272,34 +239,50 @@ void set_composed(Composed f) {
   composed = new Composed(std::move(f));
 }
 
-std::optional<Arrays> lstm(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
-                           const Maybe& bias, const Maybe& Wp, const Maybe& h0, const Maybe& c0,
-                           const Maybe& mask, bool reverse, bool zero_masked, bool cells) {
-  const mx::Device device = mx::default_device();
-  if (device.type != mx::Device::cpu) return std::nullopt;
+bool served(const Given& given) {
+  if (mx::default_device().type != mx::Device::cpu) return false;
+  for (int k = 0; k < kPlaces; ++k)
+    if (given[k] && given[k]->dtype() != (k == kMask ? mx::bool_ : mx::float32)) return false;
+  return true;
+}
+
+bool fits(const Given& given, int L, int N, int D) {
+  const auto has = [&](Place place, std::initializer_list<int> wanted) {
+    if (!given[place]) return true;
+    const auto& shape = given[place]->shape();
+    return std::equal(shape.begin(), shape.end(), wanted.begin(), wanted.end());
+  };
+  if (given[kWh]->ndim() != 2 || L < 1 || N < 1 || D < 1) return false;
+  const int rows = given[kWh]->shape(0), P = given[kWh]->shape(1), H = rows / 4;
+  return H > 0 && P > 0 && rows == 4 * H && has(kWx, {rows, D}) && has(kBias, {rows}) &&
+         has(kBiasH, {rows}) && (given[kWp] ? has(kWp, {P, H}) : P == H) && has(kMask, {L, N});
+}
+
+bool states_fit(const Given& given, int N) {
+  const auto has = [&](const mx::array* state, int width) {
+    return !state || state->shape() == mx::Shape{N, width};
+  };
+  return has(given[kH0], given[kWh]->shape(1)) && has(given[kC0], given[kWh]->shape(0) / 4);
+}
+
+Arrays fused(const Given& given, bool reverse, bool zero_masked, bool stacked, bool cells) {
   Options options;
   options.reverse = reverse;
   options.zero_masked = zero_masked;
+  options.stacked = stacked;
   Arrays inputs;
-  const mx::array* const all[kPlaces] = {&x,
-                                         &Wx,
-                                         &Wh,
-                                         bias ? &*bias : nullptr,
-                                         Wp ? &*Wp : nullptr,
-                                         h0 ? &*h0 : nullptr,
-                                         c0 ? &*c0 : nullptr,
-                                         mask ? &*mask : nullptr};
-  if (!fits(all)) return std::nullopt;
   bool traced = false;
   for (int k = 0; k < kPlaces; ++k) {
-    if (!all[k]) continue;
-    if (all[k]->dtype() != (k == kMask ? mx::bool_ : mx::float32)) return std::nullopt;
+    if (!given[k]) continue;
     options.present[k] = true;
-    inputs.push_back(*all[k]);
-    traced = traced || all[k]->is_tracer();
+    inputs.push_back(*given[k]);
+    traced = traced || given[k]->is_tracer();
   }
-  const int L = x.shape(0), N = x.shape(1), H = Wx.shape(0) / 4, P = Wh.shape(1);
+  const int L = given[kX]->shape(0), N = given[kX]->shape(1);
+  const int H = given[kWx]->shape(0) / 4, P = given[kWh]->shape(1);
   std::vector<mx::Shape> shapes = {{L, N, P}, {N, P}, {N, H}};
+  for (const int state : {1, 2})
+    if (stacked) shapes[state].insert(shapes[state].begin(), 1);
   if (cells || traced) shapes.push_back({L, N, H});
   if (traced) {
     lstm_bridge::Shape shape;
@@ -308,8 +291,9 @@ std::optional<Arrays> lstm(const mx::array& x, const mx::array& Wx, const mx::ar
   }
   options.outputs = static_cast<int>(shapes.size());
   const std::vector<mx::Dtype> dtypes(shapes.size(), mx::float32);
-  return mx::array::make_arrays(std::move(shapes), dtypes,
-                                std::make_shared<LSTM>(mx::default_stream(device), options), inputs);
+  const mx::Stream stream = mx::default_stream(mx::Device::cpu);
+  return mx::array::make_arrays(std::move(shapes), dtypes, std::make_shared<LSTM>(stream, options),
+                                inputs);
 }
 
 }  // namespace lstm_bridge

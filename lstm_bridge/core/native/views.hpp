@@ -19,27 +19,69 @@ namespace mx = mlx::core;
 
 using Arrays = std::vector<mx::array>;
 
-// An input as the kernel's own thread will read it; it holds no array.
+// An input as the kernel's own thread will read it, of at most three axes; it holds no array.
 struct View {
   const void* data = nullptr;
-  std::vector<std::ptrdiff_t> shape, strides;
+  int rank = 0;
+  std::ptrdiff_t shape[3] = {1, 1, 1}, strides[3] = {0, 0, 0};
   bool compact = false;
 
   View() = default;
   explicit View(const mx::array& a)
-      : data(a.data<char>()),
-        shape(a.shape().begin(), a.shape().end()),
-        strides(a.strides().begin(), a.strides().end()),
-        compact(a.flags().row_contiguous) {}
-
-  std::ptrdiff_t size() const {
-    std::ptrdiff_t n = 1;
-    for (const auto s : shape) n *= s;
-    return n;
+      : data(a.data<char>()), rank(static_cast<int>(a.ndim())), compact(a.flags().row_contiguous) {
+    for (int k = 0; k < rank; ++k) {
+      shape[k] = a.shape(k);
+      strides[k] = a.strides(k);
+    }
   }
+  // A whole array of floats.
+  View(const float* from, std::ptrdiff_t a, std::ptrdiff_t b, std::ptrdiff_t c)
+      : data(from), rank(3), shape{a, b, c}, strides{b * c, c, 1}, compact(true) {}
+
+  std::ptrdiff_t size() const { return shape[0] * shape[1] * shape[2]; }
   bool uniform() const {
-    for (std::size_t k = 0; k < shape.size(); ++k)
+    for (int k = 0; k < rank; ++k)
       if (shape[k] != 1 && strides[k] != 0) return false;
+    return true;
+  }
+  // With the first two axes exchanged.
+  View turned() const {
+    View v = *this;
+    std::swap(v.shape[0], v.shape[1]);
+    std::swap(v.strides[0], v.strides[1]);
+    v.compact = v.in_order();
+    return v;
+  }
+  // With an axis of one in front.
+  View inside() const {
+    View v = *this;
+    ++v.rank;
+    v.shape[0] = 1;
+    v.strides[0] = 0;
+    for (int k = 0; k < rank; ++k) {
+      v.shape[k + 1] = shape[k];
+      v.strides[k + 1] = strides[k];
+    }
+    return v;
+  }
+  // Floats at index k of the first axis.
+  View part(std::ptrdiff_t k) const {
+    View v;
+    v.data = static_cast<const float*>(data) + k * strides[0];
+    v.rank = rank - 1;
+    for (int axis = 0; axis < v.rank; ++axis) {
+      v.shape[axis] = shape[axis + 1];
+      v.strides[axis] = strides[axis + 1];
+    }
+    v.compact = v.in_order();
+    return v;
+  }
+
+ private:
+  bool in_order() const {
+    std::ptrdiff_t step = 1;
+    for (int k = rank; k-- > 0; step *= shape[k])
+      if (shape[k] != 1 && strides[k] != step) return false;
     return true;
   }
 };
@@ -56,8 +98,8 @@ const T* contiguous(const View& v, Scratch& scratch) {
   }
   // At most three axes, the missing ones first.
   std::ptrdiff_t n[3] = {1, 1, 1}, s[3] = {0, 0, 0};
-  const std::size_t missing = 3 - v.shape.size();
-  for (std::size_t k = 0; k < v.shape.size(); ++k) {
+  const int missing = 3 - v.rank;
+  for (int k = 0; k < v.rank; ++k) {
     n[missing + k] = v.shape[k];
     s[missing + k] = v.strides[k];
   }
@@ -81,8 +123,7 @@ inline const float* cotangent(const View& v, Scratch& scratch) {
 }
 
 inline Matrix matrix(const View& v) {
-  return {static_cast<const float*>(v.data), v.strides.empty() ? 0 : v.strides[0],
-          v.strides.empty() ? 0 : v.strides[1]};
+  return {static_cast<const float*>(v.data), v.strides[0], v.strides[1]};
 }
 
 inline float* allocate(mx::array& a) {

@@ -6,6 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from lstm_bridge.core import native
 from lstm_bridge.core.stack import run_stack
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.torch.nn.arguments import pair
@@ -102,7 +103,29 @@ class LSTM(RNNBase):
         Raises:
             ShapeError: wrong rank, size or dtype, or no time step at all.
         """
-        return self._forward(input, hx)
+        done = self._in_one_call(input, hx)
+        return self._forward(input, hx) if done is None else done
+
+    def _in_one_call(self, x: Any, hx: Any) -> tuple[mx.array, tuple[mx.array, mx.array]] | None:
+        """Run what most calls are; None where anything needs a closer look."""
+        h, c = hx if isinstance(hx, tuple) and len(hx) == 2 else (None, None)
+        states = isinstance(h, mx.array) and isinstance(c, mx.array) if hx is not None else True
+        if not states or not isinstance(x, mx.array) or self._dropping:
+            return None
+        done = native.layers(
+            x,
+            [self[name] for name in self._flat_names],
+            h,
+            c,
+            biased=self.bias,
+            projected=self.proj_size > 0,
+            directions=self._directions,
+            batch_first=self.batch_first,
+        )
+        if done is None:
+            return None
+        y, h, c = done
+        return y, (h, c)
 
     def _given(self, hx: Any) -> tuple[Any, ...]:
         return pair(hx, f"{_NAME} hx")

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core import native
 from lstm_bridge.core.arrays import as_array
 from lstm_bridge.core.lstm import input_part, start, step
 from lstm_bridge.core.weights import LSTMWeights
@@ -99,6 +100,21 @@ class LSTMCell(Module):
         Raises:
             ShapeError: wrong rank, size or dtype.
         """
+        done = self._in_one_call(input, hx)
+        return self._step(input, hx) if done is None else done
+
+    def _in_one_call(self, x: Any, hx: Any) -> tuple[mx.array, mx.array] | None:
+        """Do what most calls are; None where anything needs a closer look."""
+        h, c = hx if isinstance(hx, tuple) and len(hx) == 2 else (None, None)
+        states = isinstance(h, mx.array) and isinstance(c, mx.array) if hx is not None else True
+        if not states or not isinstance(x, mx.array):
+            return None
+        get = self.__getitem__
+        bias_ih, bias_hh = (get("bias_ih"), get("bias_hh")) if self.bias else (None, None)
+        done = native.cell(x, get("weight_ih"), get("weight_hh"), bias_ih, bias_hh, h, c)
+        return None if done is None else (done[0], done[1])
+
+    def _step(self, input: Any, hx: Any) -> tuple[mx.array, mx.array]:  # noqa: A002
         x = array_like(input, f"{_NAME} input", self.weight_ih)
         _rank(x, f"{_NAME} input")
         batched = x.ndim == 2

@@ -42,6 +42,8 @@ class RNNBase(Module):
 
     mode = ""
 
+    _flat_names: tuple[str, ...]
+
     def __init__(
         self,
         input_size: int,
@@ -148,6 +150,7 @@ class RNNBase(Module):
     def _make_parameters(self, dtype: mx.Dtype) -> None:
         H, P, K, G = self.hidden_size, self._output_size, self._directions, self.GATES
         shapes = {"weight_hh": (G * H, P), "weight_hr": (P, H)}
+        self.keep(_flat_names=tuple(name for names in self._names() for name in names))
         for k, names in enumerate(self._names()):
             D = self.input_size if k < K else K * P
             for name in names:

@@ -1,0 +1,271 @@
+// Layers, directions and single steps in one call each, computed at once where that is quicker.
+//
+// Shape letters: N batch, L length, D input, H hidden, P projection (P = H without one).
+
+#include <algorithm>
+
+#include "mlx/ops.h"
+#include "primitive.hpp"
+
+namespace lstm_bridge {
+namespace {
+
+// Operations up to which a call is computed where it stands: some 0.1 ms. Scheduling one costs a
+// quarter of that.
+constexpr double kAtOnce = 16e6;
+
+double operations(double steps, const Given& g) {
+  const double rows = g[kWh]->shape(0), D = g[kWx]->shape(1), P = g[kWh]->shape(1);
+  return 2 * steps * (rows * (D + P) + (g[kWp] ? P * rows / 4 : 0));
+}
+
+// Nothing of it is traced, and there is nothing to wait for.
+bool all_there(const Given& given) {
+  return std::all_of(given, given + kPlaces, [](const mx::array* a) {
+    return !a || (!a->is_tracer() && a->is_available());
+  });
+}
+
+mx::array empty(mx::Shape shape) {
+  std::size_t bytes = sizeof(float);
+  for (const auto n : shape) bytes *= static_cast<std::size_t>(n);
+  return mx::array(mx::allocator::malloc(bytes), std::move(shape), mx::float32);
+}
+
+Call views(const Given& given) {
+  Call call;
+  for (int k = 0; k < kPlaces; ++k)
+    if (given[k]) call.at[k] = View(*given[k]);
+  return call;
+}
+
+void compute(const Call& call, const Outputs& to) {
+  Scratch scratch;
+  variant().forward(call.shape, call.weights(scratch), call.inputs(scratch), to);
+}
+
+// What is asked of a stack of layers.
+struct Stack {
+  const mx::array& x;
+  std::vector<Given> all;  // layer by layer; x and the states are the whole stack's
+  int K;                   // directions
+  bool batch_first;
+
+  int count() const { return static_cast<int>(all.size()); }
+  int L() const { return x.shape(batch_first ? 1 : 0); }
+  int N() const { return x.shape(batch_first ? 0 : 1); }
+  int H() const { return all[0][kWx]->shape(0) / 4; }
+  int P() const { return all[0][kWh]->shape(1); }
+
+  bool fit() const {
+    const auto deep = [&](const mx::array* state, int width) {
+      return !state || (state->ndim() == 3 && state->shape(0) == count() &&
+                        state->shape(1) == N() && state->shape(2) == width);
+    };
+    for (int k = 0; k < count(); ++k)
+      if (!served(all[k]) || all[k][kWx]->shape(0) != 4 * H() || all[k][kWh]->ndim() != 2 ||
+          all[k][kWh]->shape(1) != P() || !fits(all[k], L(), N(), k < K ? x.shape(2) : K * P()))
+        return false;
+    return deep(all[0][kH0], P()) && deep(all[0][kC0], H());
+  }
+
+  bool small() const {
+    double work = 0;
+    for (const Given& one : all) work += operations(double(L()) * N(), one);
+    return work <= kAtOnce && std::all_of(all.begin(), all.end(), all_there);
+  }
+
+  Arrays at_once() const {
+    const int width = K * P();
+    mx::array y = empty(batch_first ? mx::Shape{N(), L(), width} : mx::Shape{L(), N(), width});
+    mx::array h = empty({count(), N(), P()}), c = empty({count(), N(), H()});
+    Scratch scratch;
+    const std::ptrdiff_t size = std::ptrdiff_t{L()} * N() * width;
+    float* const between[2] = {count() > K ? scratch.floats(size) : nullptr,
+                               count() > 2 * K ? scratch.floats(size) : nullptr};
+    View in = batch_first ? View(x).turned() : View(x);
+    for (int k = 0; k < count(); ++k) {
+      const int depth = k / K;
+      Call call = views(all[k]);
+      call.at[kX] = in;
+      for (const Place state : {kH0, kC0})
+        if (all[k][state]) call.at[state] = call.at[state].part(k);
+      call.measure(k % K == 1, true);
+      const bool last = k + K >= count(), turned = last && batch_first;
+      float* const whole = last ? y.data<float>() : between[depth % 2];
+      Outputs to;
+      to.y = whole + k % K * P();
+      to.y_row = turned ? std::ptrdiff_t{L()} * width : width;
+      to.y_step = turned ? width : std::ptrdiff_t{N()} * width;
+      to.h = h.data<float>() + std::ptrdiff_t{k} * N() * P();
+      to.c = c.data<float>() + std::ptrdiff_t{k} * N() * H();
+      compute(call, to);
+      if (k % K == K - 1) in = View(whole, L(), N(), width);
+    }
+    return {y, h, c};
+  }
+
+  Arrays later() const {
+    mx::array in = batch_first ? mx::swapaxes(x, 0, 1) : x;
+    const auto part = [&](const mx::array& state, int k) {
+      return mx::slice(state, {k, 0, 0}, {k + 1, state.shape(1), state.shape(2)});
+    };
+    Arrays hs, cs;
+    for (int k = 0; k < count(); k += K) {
+      Arrays ys;
+      for (int d = 0; d < K; ++d) {
+        Given given;
+        std::copy_n(all[k + d], kPlaces, given);
+        Maybe states[2];
+        for (const Place state : {kH0, kC0}) {
+          if (!given[state] || count() == 1) continue;
+          states[state - kH0] = part(*given[state], k + d);
+          given[state] = &*states[state - kH0];
+        }
+        given[kX] = &in;
+        Arrays done = fused(given, d == 1, true, true, false);
+        ys.push_back(done[0]);
+        hs.push_back(done[1]);
+        cs.push_back(done[2]);
+      }
+      in = K == 1 ? ys[0] : mx::concatenate(ys, -1);
+    }
+    return {batch_first ? mx::swapaxes(in, 0, 1) : in,
+            count() == 1 ? hs[0] : mx::concatenate(hs, 0),
+            count() == 1 ? cs[0] : mx::concatenate(cs, 0)};
+  }
+};
+
+}  // namespace
+
+std::optional<Arrays> lstm(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
+                           const Maybe& bias, const Maybe& Wp, const Maybe& h0, const Maybe& c0,
+                           const Maybe& mask, bool reverse, bool zero_masked, bool cells) {
+  const Given given = {&x,     &Wx,    &Wh,     at(bias), nullptr,
+                       at(Wp), at(h0), at(c0), at(mask)};
+  if (!served(given) || x.ndim() != 3 || !fits(given, x.shape(0), x.shape(1), x.shape(2)) ||
+      !states_fit(given, x.shape(1)))
+    return std::nullopt;
+  const int L = x.shape(0), N = x.shape(1), H = Wx.shape(0) / 4, P = Wh.shape(1);
+  if (operations(double(L) * N, given) > kAtOnce || !all_there(given))
+    return fused(given, reverse, zero_masked, false, cells);
+  Call call = views(given);
+  call.measure(reverse, zero_masked);
+  Arrays done = {empty({L, N, P}), empty({N, P}), empty({N, H})};
+  if (cells) done.push_back(empty({L, N, H}));
+  Outputs to;
+  to.y = done[0].data<float>();
+  to.h = done[1].data<float>();
+  to.c = done[2].data<float>();
+  to.cells = cells ? done[3].data<float>() : nullptr;
+  compute(call, to);
+  return done;
+}
+
+std::optional<Arrays> layers(const mx::array& x, const Arrays& weights, bool biased, bool projected,
+                             int directions, const Maybe& h0, const Maybe& c0, const Maybe& mask,
+                             bool batch_first) {
+  const std::size_t per = 2 + 2 * biased + projected;
+  if (x.ndim() != 3 || weights.empty() || directions < 1 || directions > 2 ||
+      weights.size() % (per * directions))
+    return std::nullopt;
+  Stack stack{x, std::vector<Given>(weights.size() / per), directions, batch_first};
+  for (std::size_t k = 0; k < stack.all.size(); ++k) {
+    const mx::array* const own = &weights[k * per];
+    const Given given = {&x,      own,     own + 1,  biased ? own + 2 : nullptr,
+                         biased ? own + 3 : nullptr, projected ? own + per - 1 : nullptr,
+                         at(h0),  at(c0),  at(mask)};
+    std::copy_n(given, kPlaces, stack.all[k]);
+    if (given[kWx]->ndim() != 2) return std::nullopt;
+  }
+  if (stack.all[0][kWh]->ndim() != 2 || !stack.fit()) return std::nullopt;
+  return stack.small() ? stack.at_once() : stack.later();
+}
+
+std::optional<Arrays> cell(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
+                           const Maybe& bias, const Maybe& bias_h, const Maybe& h0,
+                           const Maybe& c0) {
+  const Given given = {&x,     &Wx,    &Wh,    at(bias), at(bias_h), nullptr,
+                       at(h0), at(c0), nullptr};
+  const int rank = static_cast<int>(x.ndim());
+  if (rank < 1 || rank > 2 || !served(given)) return std::nullopt;
+  const int N = rank == 2 ? x.shape(0) : 1, D = x.shape(-1);
+  if (!fits(given, 1, N, D)) return std::nullopt;
+  const int H = Wx.shape(0) / 4;
+  mx::Shape shape = {H};
+  if (rank == 2) shape = {N, H};
+  for (const mx::array* const state : {given[kH0], given[kC0]})
+    if (state && state->shape() != shape) return std::nullopt;
+  if (operations(N, given) <= kAtOnce && all_there(given)) {
+    Call call = views(given);
+    for (const Place place : {kX, kH0, kC0})
+      for (int k = place == kX ? rank : rank + 1; given[place] && k < 3; ++k)
+        call.at[place] = call.at[place].inside();
+    call.measure(false, false);
+    mx::array h = empty(shape), c = empty(shape);
+    Scratch scratch;
+    Outputs to;
+    to.y = scratch.floats(std::ptrdiff_t{N} * H);
+    to.h = h.data<float>();
+    to.c = c.data<float>();
+    compute(call, to);
+    return Arrays{h, c};
+  }
+  const mx::array x3 = mx::reshape(x, {1, N, D});
+  const auto flat = [&](const Maybe& state) {
+    return state && rank == 1 ? Maybe(mx::reshape(*state, {1, H})) : state;
+  };
+  const Maybe h2 = flat(h0), c2 = flat(c0);
+  const Given later = {&x3, &Wx, &Wh, at(bias), at(bias_h), nullptr, at(h2), at(c2), nullptr};
+  const Arrays done = fused(later, false, false, false, false);
+  if (rank == 2) return Arrays{done[1], done[2]};
+  return Arrays{mx::reshape(done[1], shape), mx::reshape(done[2], shape)};
+}
+
+std::optional<Arrays> trajectory(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
+                                 const Maybe& bias, const Maybe& h0, const Maybe& c0) {
+  const Given given = {&x, &Wx, &Wh, at(bias), nullptr, nullptr, at(h0), at(c0), nullptr};
+  const int rank = static_cast<int>(x.ndim());
+  if (rank < 2 || rank > 3 || !served(given)) return std::nullopt;
+  const int N = rank == 3 ? x.shape(0) : 1, L = x.shape(-2), D = x.shape(-1);
+  if (!fits(given, L, N, D)) return std::nullopt;
+  const int H = Wx.shape(0) / 4;
+  mx::Shape state = {H}, all = {L, H};
+  if (rank == 3) {
+    state = {N, H};
+    all = {N, L, H};
+  }
+  for (const mx::array* const one : {given[kH0], given[kC0]})
+    if (one && one->shape() != state) return std::nullopt;
+  if (operations(double(L) * N, given) <= kAtOnce && all_there(given)) {
+    Call call = views(given);
+    call.at[kX] = rank == 3 ? call.at[kX].turned() : call.at[kX].inside().turned();
+    for (const Place place : {kH0, kC0})
+      if (given[place] && rank == 2) call.at[place] = call.at[place].inside();
+    call.measure(false, false);
+    mx::array y = empty(all), cells = empty(all);
+    Scratch scratch;
+    Outputs to;
+    to.y = y.data<float>();
+    to.cells = cells.data<float>();
+    to.h = scratch.floats(2 * std::ptrdiff_t{N} * H);
+    to.c = to.h + std::ptrdiff_t{N} * H;
+    to.y_row = to.cells_row = std::ptrdiff_t{L} * H;
+    to.y_step = to.cells_step = H;
+    compute(call, to);
+    return Arrays{y, cells};
+  }
+  const mx::array steps = rank == 3 ? mx::swapaxes(x, 0, 1) : mx::expand_dims(x, 1);
+  const auto flat = [&](const Maybe& one) {
+    return one && rank == 2 ? Maybe(mx::expand_dims(*one, 0)) : one;
+  };
+  const Maybe h2 = flat(h0), c2 = flat(c0);
+  const Given later = {&steps, &Wx, &Wh, at(bias), nullptr, nullptr, at(h2), at(c2), nullptr};
+  const Arrays done = fused(later, false, false, false, true);
+  const auto back = [&](const mx::array& a) {
+    return rank == 3 ? mx::swapaxes(a, 0, 1) : mx::squeeze(a, 1);
+  };
+  return Arrays{back(done[0]), back(done[3])};
+}
+
+}  // namespace lstm_bridge
