@@ -3,12 +3,13 @@
 A graph is what a Keras config or a torch.fx trace becomes, and what ``config.json`` holds: names,
 operations and constants, never code. ``{"node": "x"}`` stands for the value of node ``x``; lists,
 tuples (``{"tuple": [...]}``), slices (``{"slice": [a, b, c]}``) and plain constants stand for
-themselves.
+themselves. The graphs of a ``"branch"`` and a ``"loop"`` (``{"graph": [...]}``) read the values of
+the nodes before them, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,9 @@ class Node:
     Args:
         name: unique in its graph.
         op: ``"input"``, ``"output"``, ``"module"`` (call a sub-module), ``"parameter"`` (an array
-            of the module tree) or the name of a function in ``OPERATIONS``.
+            of the module tree), ``"branch"`` (the output of one of two graphs, ``yes`` and ``no``,
+            as ``args[0]`` holds or not), ``"loop"`` (see ``run_loop``) or the name of a function
+            in ``OPERATIONS``.
         target: path of the sub-module or array, for ``"module"`` and ``"parameter"``.
         args: positional arguments: constants, Refs and containers of them.
         kwargs: keyword arguments, likewise.
@@ -61,6 +64,14 @@ class Graph:
         """Names of the input nodes, in the order of the call's arguments."""
         return tuple(node.name for node in self.nodes if node.op == "input")
 
+    def walk(self) -> Iterator[Node]:
+        """Yield all nodes, those of branches and loops too."""
+        for node in self.nodes:
+            yield node
+            for inner in node.kwargs.values():
+                if isinstance(inner, Graph):
+                    yield from inner.walk()
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return the graph as plain data."""
         return [
@@ -81,29 +92,24 @@ class Graph:
         Raises:
             UsageError: a node reads one that does not come before it.
         """
-        graph = cls(
-            tuple(
-                Node(
-                    str(n["name"]),
-                    str(n["op"]),
-                    str(n.get("target", "")),
-                    tuple(decode(a) for a in n.get("args", ())),
-                    {str(k): decode(v) for k, v in n.get("kwargs", {}).items()},
-                )
-                for n in nodes
-            )
-        )
+        graph = cls(tuple(_node(n) for n in nodes))
         graph.check()
         return graph
 
-    def check(self) -> None:
+    def check(self, before: Iterable[str] = ()) -> None:
         """Refuse a graph that cannot run from its first node to its last.
+
+        Args:
+            before: names of the nodes outside that it may read, if it is a part of another.
 
         Raises:
             UsageError: naming the node and what it lacks.
         """
-        seen: set[str] = set()
+        seen = set(before)
         for node in self.nodes:
+            for inner in node.kwargs.values():
+                if isinstance(inner, Graph):
+                    inner.check(seen)
             missing = [name for name in node.refs() if name not in seen]
             if missing or node.name in seen:
                 raise UsageError(
@@ -116,10 +122,22 @@ class Graph:
             raise UsageError("graph", expected="an output as its last node", got="none")
 
 
+def _node(entry: Mapping[str, Any]) -> Node:
+    return Node(
+        str(entry["name"]),
+        str(entry["op"]),
+        str(entry.get("target", "")),
+        tuple(decode(a) for a in entry.get("args", ())),
+        {str(k): decode(v) for k, v in entry.get("kwargs", {}).items()},
+    )
+
+
 def encode(value: Any) -> Any:
     """Return a node's argument as plain data."""
     if isinstance(value, Ref):
         return {"node": value.node}
+    if isinstance(value, Graph):
+        return {"graph": value.to_json()}
     if isinstance(value, tuple):
         return {"tuple": [encode(v) for v in value]}
     if isinstance(value, slice):
@@ -143,6 +161,7 @@ _TAGGED: dict[str, Callable[[Any], Any]] = {
     "slice": lambda v: slice(*(decode(x) for x in v)),
     "ellipsis": lambda v: Ellipsis,
     "dict": lambda v: {k: decode(x) for k, x in v.items()},
+    "graph": lambda v: Graph(tuple(_node(n) for n in v)),
 }
 
 
@@ -181,6 +200,9 @@ def _refs(value: Any) -> Iterator[str]:
         yield from _refs((value.start, value.stop, value.step))
     elif isinstance(value, Mapping):
         yield from _refs(tuple(value.values()))
+    elif isinstance(value, Graph):
+        own = {node.name for node in value.nodes}
+        yield from (name for node in value.nodes for name in node.refs() if name not in own)
 
 
 def execute(
@@ -195,7 +217,7 @@ def execute(
         graph: what to run.
         root: the module tree that ``"module"`` and ``"parameter"`` nodes point into.
         operations: function name → function, for all other nodes.
-        inputs: input node → value.
+        inputs: input node → value; for a part of another graph, the values around it too.
 
     Returns:
         The value of the output node's only argument.
@@ -212,9 +234,47 @@ def execute(
             values[node.name] = descend(root, node.target)(*args, **kwargs)
         elif node.op == "parameter":
             values[node.name] = descend(root, node.target)
+        elif node.op == "branch":
+            way = node.kwargs["yes" if args[0] else "no"]
+            values[node.name] = execute(way, root, operations, values)
+        elif node.op == "loop":
+            values[node.name] = run_loop(node, root, operations, values)
         else:
             values[node.name] = operations[node.op](*args, **kwargs)
     raise UsageError("graph", expected="an output as its last node", got="none")
+
+
+def run_loop(
+    node: Node, root: nn.Module, operations: Mapping[str, Operation], values: Mapping[str, Any]
+) -> list[Any]:
+    """Run a loop.
+
+    Args:
+        node: ``args`` are the number of steps and a list of first values; the graph ``body`` takes
+            the number of the step and the values, and gives a tuple of their next values and a
+            tuple of what to collect.
+        root: as for ``execute``.
+        operations: as for ``execute``.
+        values: what the nodes before the loop gave.
+
+    Returns:
+        The last values, then a list for each thing collected.
+
+    Raises:
+        UsageError: no step at all.
+    """
+    steps, carried = resolve(node.args, values)
+    body = node.kwargs["body"]
+    if steps < 1:
+        raise UsageError("model input", expected="a length of at least 1", got=str(steps))
+    collected: list[list[Any]] = []
+    for step in range(steps):
+        inputs = {**values, **dict(zip(body.inputs, (step, *carried), strict=True))}
+        carried, found = execute(body, root, operations, inputs)
+        collected = collected or [[] for _ in found]
+        for kept, value in zip(collected, found, strict=True):
+            kept.append(value)
+    return [*carried, *collected]
 
 
 def descend(module: Any, path: str) -> Any:

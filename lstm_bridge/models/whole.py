@@ -15,6 +15,8 @@ from lstm_bridge.models.operations import OPERATIONS
 from lstm_bridge.models.quantize import quantize_again, quantized_places
 from lstm_bridge.models.tree import Ported, hang, take_over
 
+_FLOW = ("input", "output", "branch", "loop")
+
 
 class Part(NamedTuple):
     """One sub-module of a model, with what makes it again.
@@ -70,13 +72,13 @@ class Model(Ported):
 
     def _check_targets(self) -> None:
         called = {part.path for part in self._parts}
-        for node in self._graph.nodes:
+        for node in self._graph.walk():
             if node.op == "module":
                 found = node.target in called
             elif node.op == "parameter":
                 found = isinstance(_find(self, node.target), mx.array)
             else:
-                found = node.op in ("input", "output") or node.op in OPERATIONS
+                found = node.op in _FLOW or node.op in OPERATIONS
             if not found:
                 raise UsageError(
                     f"node {node.name!r}",

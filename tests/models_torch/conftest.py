@@ -53,6 +53,8 @@ def to_mx(value: Any) -> Any:
         return mx.array(value.detach().numpy())
     if isinstance(value, tuple | list):
         return type(value)(to_mx(v) for v in value)
+    if isinstance(value, Mapping):
+        return {k: to_mx(v) for k, v in value.items()}
     return value
 
 
@@ -62,6 +64,8 @@ def widened(value: Any) -> Any:
         return value.double() if value.is_floating_point() else value
     if isinstance(value, tuple | list):
         return type(value)(widened(v) for v in value)
+    if isinstance(value, Mapping):
+        return {k: widened(v) for k, v in value.items()}
     return value
 
 
@@ -197,3 +201,9 @@ def compared() -> Callable[..., dict[str, Verdict]]:
 def failures() -> Callable[[dict[str, Verdict]], list[tuple[str, str]]]:
     """Return what did not pass."""
     return lambda verdicts: [(k, v.reason) for k, v in verdicts.items() if not v.passed]
+
+
+@pytest.fixture(scope="session")
+def given_values() -> Callable[[Any], Any]:
+    """Return what gives a module values of its own."""
+    return randomized

@@ -7,11 +7,12 @@ from typing import Any
 
 from lstm_bridge.errors import UnsupportedError
 from lstm_bridge.models.graph import Graph, Node, Ref
+from lstm_bridge.models.torch.asked import MARKS
 from lstm_bridge.models.torch.mutation import resolve_changes
 from lstm_bridge.models.torch.names import misfit, name_of, spelled
 from lstm_bridge.models.torch.operations import TORCH_OPERATIONS
 from lstm_bridge.models.torch.source import line_of_trace
-from lstm_bridge.models.torch.trace import torch_folder
+from lstm_bridge.models.torch.tracer import torch_folder
 
 _WITHOUT_EFFECT = ("device", "inplace", "non_blocking", "pin_memory", "memory_format")
 """Keyword arguments about memory: MLX arrays live in one that all devices share."""
@@ -31,7 +32,7 @@ class Translator:
         self.nodes: list[Node] = []
 
     def translate(self, graph: Any) -> Graph:
-        """Return the graph.
+        """Return the graph, with the marks of decisions and loops still in it.
 
         Raises:
             UnsupportedError: naming the function, method or layer, and the line that calls it.
@@ -42,12 +43,10 @@ class Translator:
                 self.names[node] = str(node.target)
         for node in graph.nodes:
             getattr(self, f"_{node.op}")(node)
-        made = Graph(tuple(self.nodes))
-        made.check()
-        return made
+        return Graph(tuple(self.nodes))
 
     def _placeholder(self, node: Any) -> None:
-        self.nodes.append(Node(self.names[node], "input"))
+        self.nodes.append(Node(self.names[node], "input", "", tuple(node.args)))
 
     def _get_attr(self, node: Any) -> None:
         self._add(node, "parameter", str(node.target))
@@ -73,6 +72,9 @@ class Translator:
         self.nodes.append(Node(name, operation, "", tuple(args), options))
 
     def _call_function(self, node: Any) -> None:
+        if node.target in MARKS:
+            self._add(node, MARKS[node.target], "", node.args)
+            return
         name = name_of(node)
         if name is None and hasattr(node.target, "_fields"):
             name = "python.tuple"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from lstm_bridge.errors import UnsupportedError
 from lstm_bridge.models.graph import Graph, Node, Ref
 from lstm_bridge.models.torch.mode import EvalOnly, Mode
 from lstm_bridge.models.whole import Part
@@ -18,24 +19,46 @@ class Merged(NamedTuple):
     parts: tuple[Part, ...] = ()
 
 
-def in_both_modes(evaluating: Graph, training: Graph) -> Merged:
+def in_both_modes(evaluating: Graph, training: Graph | UnsupportedError) -> Merged:
     """Return one graph that does what each of two does in its mode.
 
-    Where they differ only in flags that are True while training, the flags become the mode itself.
-    Otherwise the graph for evaluation is taken, and refuses to train.
+    Where they differ only in flags that are True while training, the flags become the mode itself;
+    otherwise the mode chooses between them.
+
+    Args:
+        evaluating: the graph in eval mode.
+        training: the graph in training mode, or why there is none: then the model refuses to train.
     """
+    if isinstance(training, UnsupportedError):
+        reason = str(training)
+        part = Part(_MODE, "models.torch.mode.EvalOnly", {"reason": reason}, EvalOnly(reason))
+        return Merged(Graph((Node(_MODE, "module", _MODE), *evaluating.nodes)), (part,))
     if evaluating == training:
         return Merged(evaluating)
-    nodes = [_merged(a, b) for a, b in zip(evaluating.nodes, training.nodes, strict=False)]
-    same_length = len(evaluating.nodes) == len(training.nodes)
-    if same_length and all(node is not None for node in nodes):
-        known = [node for node in nodes if node is not None]
-        part = Part(_MODE, "models.torch.mode.Mode", {}, Mode())
-        return Merged(Graph((Node(_MODE, "module", _MODE), *known)), (part,))
-    reason = "lines of forward that do something else while training"
-    guard = EvalOnly(reason)
-    part = Part(_MODE, "models.torch.mode.EvalOnly", {"reason": reason}, guard)
-    return Merged(Graph((Node(_MODE, "module", _MODE), *evaluating.nodes)), (part,))
+    part = Part(_MODE, "models.torch.mode.Mode", {}, Mode())
+    asked = Node(_MODE, "module", _MODE)
+    merged = _merged_graph(evaluating, training)
+    if merged is not None:
+        return Merged(Graph((asked, *merged.nodes)), (part,))
+    inputs, yes = _without_inputs(training)
+    _, no = _without_inputs(evaluating)
+    branch = Node("_lstm_bridge_branch", "branch", "", (Ref(_MODE),), {"yes": yes, "no": no})
+    output = Node("output", "output", "", (Ref(branch.name),))
+    return Merged(Graph((asked, *inputs, branch, output)), (part,))
+
+
+def _without_inputs(graph: Graph) -> tuple[list[Node], Graph]:
+    inputs = [node for node in graph.nodes if node.op == "input"]
+    return inputs, Graph(tuple(node for node in graph.nodes if node.op != "input"))
+
+
+def _merged_graph(a: Graph, b: Graph) -> Graph | None:
+    """Return a graph that stands for both; None if none can."""
+    if len(a.nodes) != len(b.nodes):
+        return None
+    nodes = [_merged(x, y) for x, y in zip(a.nodes, b.nodes, strict=True)]
+    known = tuple(node for node in nodes if node is not None)
+    return Graph(known) if len(known) == len(nodes) else None
 
 
 def _merged(a: Node, b: Node) -> Node | None:
@@ -57,4 +80,7 @@ _DIFFERENT = object()
 def _flag(x: Any, y: Any) -> Any:
     if type(x) is type(y) and x == y:
         return x
+    if isinstance(x, Graph) and isinstance(y, Graph):
+        merged = _merged_graph(x, y)
+        return _DIFFERENT if merged is None else merged
     return Ref(_MODE) if (x, y) == (False, True) else _DIFFERENT

@@ -10,9 +10,10 @@ import operator
 from typing import Any
 
 from lstm_bridge.errors import UnsupportedError
+from lstm_bridge.models.torch.asked import with_data
 from lstm_bridge.models.torch.names import VIEWS, changes_first, name_of, spelled
 from lstm_bridge.models.torch.source import line_of_trace
-from lstm_bridge.models.torch.trace import torch_folder
+from lstm_bridge.models.torch.tracer import torch_folder
 
 _PASSING = ("Identity", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "Flatten")
 """Layers that may return their input itself."""
@@ -40,6 +41,9 @@ def resolve_changes(graph: Any, modules: dict[str, Any]) -> None:
             continue
         if _is_written_back(node, changed):
             continue
+        if _is_data(changed):
+            _put_data(graph, node, changed)
+            continue
         later = set(nodes[place + 1 :])
         _check_alone(node, changed, later, modules)
         for user in list(changed.users):
@@ -53,6 +57,23 @@ def _is_written_back(node: Any, changed: Any) -> bool:
         return False
     (user,) = node.users
     return bool(user.target is operator.setitem and user.args == (*changed.args, node))
+
+
+def _is_data(changed: Any) -> bool:
+    """Whether a node is ``x.data``, read only to be changed."""
+    return changed.target is getattr and changed.args[1] == "data" and len(changed.users) == 1
+
+
+def _put_data(graph: Any, node: Any, changed: Any) -> None:
+    """Give ``x`` the values that ``x.data`` was changed to; its gradient passes as it was."""
+    owner = changed.args[0]
+    later = set(list(graph.nodes)[list(graph.nodes).index(node) + 1 :])
+    with graph.inserting_after(node):
+        new = graph.call_function(with_data, (owner, node))
+    new.stack_trace = node.stack_trace
+    for user in list(owner.users):
+        if user in later:
+            user.replace_input_with(owner, new)
 
 
 def _check_alone(node: Any, changed: Any, later: set[Any], modules: dict[str, Any]) -> None:

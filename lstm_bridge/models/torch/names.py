@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from lstm_bridge.models.torch.asked import ASKED
 from lstm_bridge.models.torch.operations import TORCH_OPERATIONS
 
 _KEPT = frozenset({"requires_grad_"})
@@ -40,6 +41,8 @@ def _functions() -> dict[Any, str]:
 
     found: dict[Any, str] = {getattr: "python.getattr", len: "python.len", int: "python.int"}
     found |= {float: "python.float", torch._assert: "python.assert", torch.numel: "torch.numel"}
+    found |= {bool: "python.bool", operator.contains: "python.contains"}
+    found |= {function: f"python.{name}" for name, function in ASKED.items()}
     places = {"torch": torch, "functional": torch.nn.functional, "operator": operator}
     places |= {"python": math, "torch.rnn": rnn}
     for full in TORCH_OPERATIONS:

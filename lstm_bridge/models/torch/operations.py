@@ -14,6 +14,7 @@ from typing import Any
 
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.models.graph import Operation
+from lstm_bridge.models.torch.asked import ASKED
 from lstm_bridge.torch.aten import ATEN
 from lstm_bridge.torch.nn import functional
 from lstm_bridge.torch.nn.utils import rnn
@@ -24,7 +25,7 @@ from lstm_bridge.torch.tensor.indexing import getitem, setitem
 _ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
     "shape": lambda x: x.shape,
     "ndim": lambda x: x.ndim,
-    "dtype": lambda x: x.dtype,
+    "dtype": lambda x: str(x.dtype).rpartition(".")[2],  # by name, as recorded dtypes are
     "device": lambda x: None,
     "T": lambda x: x.T,
     "mT": lambda x: x.swapaxes(-1, -2),
@@ -90,7 +91,7 @@ _OPERATORS: dict[str, Operation] = {
 
 _PYTHON: dict[str, Operation] = {
     "getattr": attribute, "len": len, "int": as_int, "float": as_float, "tuple": make_tuple,
-    "assert": checked,
+    "assert": checked, "bool": bool, "contains": operator.contains, **ASKED,
     "sqrt": math.sqrt, "ceil": math.ceil, "floor": math.floor, "log": math.log, "exp": math.exp,
     "sin": math.sin, "cos": math.cos, "log2": math.log2, "prod": math.prod, "pow": math.pow,
 }  # fmt: skip

@@ -20,7 +20,8 @@ from lstm_bridge.models.torch.layers import kind_of, leaves, make_layer, options
 from lstm_bridge.models.torch.merge import in_both_modes
 from lstm_bridge.models.torch.model import TorchModel
 from lstm_bridge.models.torch.script import port_script
-from lstm_bridge.models.torch.trace import trace
+from lstm_bridge.models.torch.tracer import Constants, Inputs
+from lstm_bridge.models.torch.ways import graph_of
 from lstm_bridge.models.tree import Ported, hang
 from lstm_bridge.models.whole import Part
 
@@ -70,26 +71,31 @@ def port(module: Any, example_inputs: Any = None, *, partial: bool = False) -> A
             "port module", expected="a torch.nn.Module", got=type(module).__name__
         )
     try:
-        return _whole(module, _constants(module, example_inputs))
+        return _whole(module, _inputs(module, example_inputs))
     except UnsupportedError as error:
         if not partial:
             raise
         return _partly(module, error)
 
 
-def _whole(module: Any, given: Mapping[str, Any]) -> nn.Module:
+def _whole(module: Any, inputs: Inputs) -> nn.Module:
     kind = kind_of(module)
     if kind is not None:
         return make_layer(module, kind, options_of(module, kind), type(module).__name__)
     kept = {path: (layer, kind) for path, layer, kind in leaves(module)}
     names = _Names(module, kept)
-    graphs: list[Graph] = []
-    constants: dict[str, Any] = {}
-    for training in (False, True):
-        traced, found = trace(module, given, training)
-        constants |= found
-        graphs.append(Translator(dict(module.named_modules()), names.tied).translate(traced))
-    merged = in_both_modes(*graphs)
+    constants = Constants(module)
+    modules = dict(module.named_modules())
+
+    def translate(traced: Any) -> Graph:
+        return Translator(modules, names.tied).translate(traced)
+
+    evaluating = graph_of(module, inputs, False, constants, translate)
+    try:
+        training: Any = graph_of(module, inputs, True, constants, translate)
+    except UnsupportedError as error:
+        training = error
+    merged = in_both_modes(evaluating, training)
     parts = [
         Part(path, kind, options := options_of(layer, kind), make_layer(layer, kind, options, path))
         for path, (layer, kind) in kept.items()
@@ -100,8 +106,8 @@ def _whole(module: Any, given: Mapping[str, Any]) -> nn.Module:
         name: to_mlx(tensor, name)
         for name, tensor in names.kept.items()
         if not name.startswith(covered)
-    } | {name: to_mlx(tensor, name) for name, tensor in constants.items()}
-    options = names.options(tuple(constants))
+    } | {name: to_mlx(tensor, name) for name, tensor in constants.found.items()}
+    options = names.options(tuple(constants.found))
     model = TorchModel([*parts, *merged.parts], merged.graph, arrays, options)
     model.train(module.training)
     for part in parts:
@@ -152,38 +158,57 @@ class _Names:
         }
 
 
-def _constants(module: Any, example_inputs: Any) -> dict[str, Any]:
-    """Return the arguments of forward that are no inputs, with their values."""
+def _inputs(module: Any, example_inputs: Any) -> Inputs:
+    """Return how forward is traced: its constant, its optional and its other arguments."""
+    signature = inspect.signature(type(module).forward).parameters
+    parameters = list(signature.values())[1:]
+    examples = _by_name(parameters, example_inputs)
+    given, optional = {}, []
+    for parameter in parameters:
+        name, default = parameter.name, parameter.default
+        if name in examples and _is_plain(examples[name]):
+            given[name] = examples.pop(name)
+        elif name in examples:
+            optional += [name] if default is None else []
+        elif default is None and len(optional) < _MOST_OPTIONAL:
+            optional.append(name)
+        elif default is not parameter.empty:
+            given[name] = _checked_default(default)
+    return Inputs(given, tuple(optional), examples)
+
+
+_MOST_OPTIONAL = 4
+"""Optional arguments that become inputs without being in the example: each doubles the work."""
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _checked_default(value: Any) -> Any:
     import torch
 
-    parameters = list(inspect.signature(type(module).forward).parameters.values())[1:]
-    examples = _by_name([p.name for p in parameters], example_inputs)
-    given = {}
-    for parameter in parameters:
-        name = parameter.name
-        if name in examples:
-            value = examples[name]
-            if value is None or isinstance(value, bool | int | float | str):
-                given[name] = value
-        elif parameter.default is not parameter.empty:
-            given[name] = parameter.default
-    if any(isinstance(value, torch.Tensor) for value in given.values()):
+    if isinstance(value, torch.Tensor):
         raise UsageError("port forward", expected="plain defaults", got="a tensor as a default")
-    return given
+    return value
 
 
-def _by_name(names: Sequence[str], examples: Any) -> dict[str, Any]:
+def _by_name(parameters: Sequence[inspect.Parameter], examples: Any) -> dict[str, Any]:
+    """Return examples by argument; those of ``*args`` as ``*args_0``, ``*args_1``, …"""
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if examples is None:
         return {}
     if isinstance(examples, Mapping):
         found = dict(examples)
     else:
-        many = examples if isinstance(examples, tuple | list) else (examples,)
-        if len(many) > len(names):
+        many = examples if type(examples) in (tuple, list) else (examples,)
+        rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        if len(many) > len(names) and rest is None:
             raise UsageError(
                 "port example_inputs", expected=f"at most {len(names)}", got=str(len(many))
             )
         found = dict(zip(names, many, strict=False))
+        return found | {f"*{rest}_{k}": v for k, v in enumerate(many[len(names) :])}
     unknown = [name for name in found if name not in names]
     if unknown:
         raise UsageError(
@@ -212,7 +237,7 @@ def _below(path: str, module: Any, unported: dict[str, str]) -> dict[str, nn.Mod
             found |= _below(f"{path}.{name}", child, unported)
         return found
     try:
-        return {path: _whole(module, _constants(module, None))}
+        return {path: _whole(module, _inputs(module, None))}
     except UnsupportedError as error:
         unported[path] = str(error)
     found = {}

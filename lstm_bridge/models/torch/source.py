@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import re
 from pathlib import Path
@@ -39,3 +40,13 @@ def _last_own(frames: list[tuple[str, int]], package: str) -> str:
     file, number = own[-1]
     code = linecache.getline(file, number).strip()
     return f"{Path(file).name}:{number} {code!r}"
+
+
+def current_line(package: str) -> str:
+    """Return the innermost user line that is running now.
+
+    Args:
+        package: folder of the framework, whose lines do not count.
+    """
+    found = [(f.filename, f.lineno) for f in reversed(inspect.stack(0))]
+    return _last_own(found, package or _HERE)

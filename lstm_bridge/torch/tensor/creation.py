@@ -105,6 +105,42 @@ def new_full(input: mx.array, size: Any, fill_value: Any, **options: Any) -> mx.
     return mx.full(tuple(size), fill_value, _dtype(options, input.dtype))
 
 
+def new_tensor(input: mx.array, data: Any, **options: Any) -> mx.array:  # noqa: A002
+    """An array of numbers in an array's dtype."""
+    return mx.array(data).astype(_dtype(options, input.dtype))
+
+
+def new(input: mx.array, *size: Any) -> mx.array:  # noqa: A002
+    """Zeros of a shape in an array's dtype; of numbers in a list, those."""
+    if len(size) == 1 and isinstance(size[0], list):
+        return new_tensor(input, size[0])
+    return new_zeros(input, *size)
+
+
+def randint(*limits: Any, **options: Any) -> mx.array:
+    """Random integers from low, 0 by default, to before high."""
+    low, high, size = (0, *limits)[-3:] if len(limits) < 3 else limits
+    return mx.random.randint(low, high, tuple(size)).astype(_dtype(options, mx.int64))
+
+
+def randperm(n: int, **options: Any) -> mx.array:
+    """The numbers below n in random order."""
+    return mx.random.permutation(n).astype(_dtype(options, mx.int64))
+
+
+def bernoulli(input: mx.array, p: float | None = None) -> mx.array:  # noqa: A002
+    """1 with the probabilities that the elements are, or with one for all, else 0."""
+    odds = input if p is None else mx.full(input.shape, p)
+    return mx.random.bernoulli(odds).astype(input.dtype)
+
+
+def normal(mean: Any, std: Any = 1.0, size: Any = None, **options: Any) -> mx.array:
+    """Samples of normal distributions."""
+    arrays = [v for v in (mean, std) if isinstance(v, mx.array)]
+    shape = tuple(size) if size is not None else mx.broadcast_arrays(*arrays)[0].shape
+    return mx.add(mean, std * mx.random.normal(shape).astype(_dtype(options)))
+
+
 def _shape(size: tuple[Any, ...], options: dict[str, Any]) -> tuple[int, ...]:
     given = (options["size"],) if not size and "size" in options else size
     if len(given) == 1 and isinstance(given[0], tuple | list):
@@ -125,7 +161,8 @@ def _kind_of(value: Any) -> mx.Dtype:
 
 _MAKERS: tuple[Callable[..., mx.array], ...] = (
     zeros, ones, full, rand, randn, arange, linspace, eye, tensor, zeros_like, ones_like,
-    full_like, rand_like, randn_like, new_zeros, new_ones, new_full,
+    full_like, rand_like, randn_like, new_zeros, new_ones, new_full, new_tensor, new, randint,
+    randperm, bernoulli, normal,
 )  # fmt: skip
 
 CREATION: dict[str, Callable[..., Any]] = {

@@ -88,6 +88,38 @@ def scatter(
     return mx.put_along_axis(input, index, value.astype(input.dtype), axis=dim)
 
 
+def scatter_add(
+    input: mx.array,  # noqa: A002
+    dim: int,
+    index: mx.array,
+    src: mx.array,
+) -> mx.array:
+    """A copy with the elements of ``src`` added along an axis by index, all that meet there."""
+    kept = src[tuple(slice(n) for n in index.shape)].astype(input.dtype)
+    places: list[Any] = []
+    for axis, n in enumerate(index.shape):
+        if axis == dim % input.ndim:
+            places.append(mx.stop_gradient(index))
+        else:
+            shape = [1] * index.ndim
+            shape[axis] = n
+            places.append(mx.arange(n).reshape(shape))
+    return input.at[tuple(places)].add(kept)
+
+
+def index_add(
+    input: mx.array,  # noqa: A002
+    dim: int,
+    index: mx.array,
+    source: mx.array,
+    *,
+    alpha: float = 1,
+) -> mx.array:
+    """A copy with slices added along an axis by index."""
+    key = (*[slice(None)] * (dim % input.ndim), index)
+    return input.at[key].add(source * alpha)
+
+
 def _key(x: mx.array, index: Any) -> Any:
     """Return an index as MLX takes it."""
     parts = index if isinstance(index, tuple) else (index,)
@@ -136,6 +168,7 @@ INDEXING: dict[str, Callable[..., Any]] = {
     fn.__name__: fn
     for fn in (
         getitem, setitem, gather, take_along_dim, index_select, select, narrow, scatter,
+        scatter_add, index_add,
     )
 }  # fmt: skip
 """torch's name → function."""

@@ -14,6 +14,7 @@ import mlx.core as mx
 from lstm_bridge.errors import UsageError
 from lstm_bridge.torch.dtypes import requested_dtype
 from lstm_bridge.torch.nn.functional.activation import norm as p_norm
+from lstm_bridge.torch.tensor.shapes import to
 
 Axes = int | Sequence[int] | None
 
@@ -101,8 +102,11 @@ def norm(
     p: Any = "fro",
     dim: Axes = None,
     keepdim: bool = False,
+    *,
+    dtype: Any = None,
 ) -> mx.array:
     """The p-norm; the 2-norm by default."""
+    input = to(input, dtype=dtype)  # noqa: A001
     return p_norm(input, 2 if p in ("fro", None) else float(p), _axes(dim), keepdim)
 
 
