@@ -19,11 +19,22 @@ scan.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
 
-from lstm_bridge.core.maps import Map, identity, unit_vector
+from lstm_bridge.core.affine import sigmoid, tanh
+from lstm_bridge.core.maps import (
+    Map,
+    identity,
+    linear_of,
+    linear_weights,
+    norm_of,
+    norm_weights,
+    unit_vector,
+)
+from lstm_bridge.core.native.ops import Inputs, Operation
 from lstm_bridge.core.scan import linear_recurrence
 
 EPS = 1e-8
@@ -60,13 +71,13 @@ def drive(x: mx.array, branches: Branches) -> Drive:
     key = branches.k.affine(x)
     k = branches.k.norm(key / key.shape[-1] ** 0.5)
     v = branches.v.norm(branches.v.affine(x))
-    i, f, o = (mx.sigmoid(g.norm(g.affine(x))) for g in (branches.i, branches.f, branches.o))
+    i, f, o = (sigmoid(g.norm(g.affine(x))) for g in (branches.i, branches.f, branches.o))
     return Drive(f, i * (k.sum(axis=-1, keepdims=True) * v), i * k, o)
 
 
 def read(c: mx.array, n: mx.array, o: mx.array) -> mx.array:
     """Return the hidden state of cell state c, normaliser n and output gate o."""
-    return o * mx.tanh(c * unit_vector(n, EPS))
+    return o * tanh(c * unit_vector(n, EPS))
 
 
 def step(
@@ -83,14 +94,16 @@ def step(
     Returns:
         ``h_t``, ``c_t`` and ``n_t``, ``[N, H]`` each.
     """
-    f, to_c, to_n, o = drive(x, branches)
-    c = f * c + to_c
-    n = f * n + to_n
-    return read(c, n, o), c, n
+    h, c, n = run(x[None], c, n, branches)
+    return h[0], c, n
 
 
 def run(
-    x: mx.array, c: mx.array, n: mx.array, branches: Branches
+    x: mx.array,
+    c: mx.array,
+    n: mx.array,
+    branches: Branches,
+    residual: mx.array | None = None,
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Advance all time steps at once.
 
@@ -99,12 +112,58 @@ def run(
         c: cell state before the first step, ``[N, H]``.
         n: normaliser before the first step, ``[N, H]``.
         branches: the five learned maps.
+        residual: added to every ``h_t``, ``[L, N, H]``. Default: nothing.
 
     Returns:
         Every ``h_t`` ``[L, N, H]``, the last ``c`` and the last ``n``, ``[N, H]`` each.
     """
+    weights = _weights(branches)
+    if weights is not None:
+        done = _FUSED.fused((x, c, n, residual, *weights), (_eps(branches),))
+        if done is not None:
+            return done[0], done[1], done[2]
+    return _scan(x, c, n, branches, residual)
+
+
+def _scan(
+    x: mx.array, c: mx.array, n: mx.array, branches: Branches, residual: mx.array | None
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Advance all time steps by MLX's own operations."""
     f, to_c, to_n, o = drive(x, branches)
     # One scan for both: they share their decays, and so the products of them.
     both = linear_recurrence(f[:, None], mx.stack([to_c, to_n], axis=1), mx.stack([c, n]))
     cs, ns = both[:, 0], both[:, 1]
-    return read(cs, ns, o), cs[-1], ns[-1]
+    h = read(cs, ns, o)
+    return h if residual is None else h + residual, cs[-1], ns[-1]
+
+
+def _weights(branches: Branches) -> list[mx.array | None] | None:
+    """Four arrays per branch, or None where a branch is no plain map."""
+    found: list[mx.array | None] = []
+    for branch in branches:
+        linear, norm = linear_weights(branch.affine), norm_weights(branch.norm)
+        if (
+            linear is None
+            or norm is None
+            or (norm.gamma is not None and norm.eps != _eps(branches))
+        ):
+            return None
+        found += [*linear, norm.gamma, norm.beta]
+    return found
+
+
+def _eps(branches: Branches) -> float:
+    norm = norm_weights(branches.k.norm)
+    return 0.0 if norm is None else norm.eps
+
+
+def _composed(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
+    x, c, n, residual, *rest = inputs
+    fours = [rest[k : k + 4] for k in range(0, len(rest), 4)]
+    branches = Branches(
+        *(Branch(linear_of(W, b), norm_of(g, e, settings[0])) for W, b, g, e in fours)  # type: ignore[arg-type]
+    )
+    return list(_scan(x, c, n, branches, residual))  # type: ignore[arg-type]
+
+
+_FUSED = Operation("LSTMBridgeMLSTM", _composed)

@@ -18,11 +18,22 @@ In a layer, the state that goes on to the next step is ``LN_layer(h_t + residual
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
 
-from lstm_bridge.core.maps import Map, at_least_float32, identity
+from lstm_bridge.core.affine import sigmoid, tanh
+from lstm_bridge.core.maps import (
+    Map,
+    at_least_float32,
+    identity,
+    linear_of,
+    linear_weights,
+    norm_of,
+    norm_weights,
+)
+from lstm_bridge.core.native.ops import Inputs, Operation
 
 EPS = 1e-6
 CLIP = 5.0
@@ -72,8 +83,8 @@ def step(zx: mx.array, h: mx.array, c: mx.array, maps: Maps) -> tuple[mx.array, 
     """
     zi, zf, zg, zo = mx.split(zx + maps.norm_h(maps.h(h)), 4, axis=-1)
     i, f = input_and_forget(zi, zf)
-    c = maps.norm_c(f * c + i * mx.tanh(zg))
-    h = mx.sigmoid(zo) * maps.norm_out(mx.tanh(c))
+    c = maps.norm_c(f * c + i * tanh(zg))
+    h = sigmoid(zo) * maps.norm_out(tanh(c))
     return h, c
 
 
@@ -101,6 +112,25 @@ def run(
     Returns:
         Every ``h_t`` ``[L, N, H]``, the last ``h`` and the last ``c``, ``[N, H]`` each.
     """
+    if drop is identity:
+        weights = _weights(maps, norm)
+        if weights is not None:
+            done = _FUSED.fused((x, h, c, residual, *weights.arrays), weights.eps)
+            if done is not None:
+                return done[0], done[1], done[2]
+    return _loop(x, h, c, maps, residual, norm, drop)
+
+
+def _loop(
+    x: mx.array,
+    h: mx.array,
+    c: mx.array,
+    maps: Maps,
+    residual: mx.array | None,
+    norm: Map,
+    drop: Map,
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Run one layer step by step."""
     zx = input_part(drop(x), maps)
     hs: list[mx.array] = []
     for t in range(len(x)):
@@ -108,3 +138,34 @@ def run(
         h = norm(h if residual is None else h + residual[t])
         hs.append(h)
     return mx.stack(hs), h, c
+
+
+class _Weights(NamedTuple):
+    arrays: list[mx.array | None]  # Wx, bias_x, Wh, bias_h, then gamma and beta of five norms
+    eps: list[float]
+
+
+def _weights(maps: Maps, norm: Map) -> _Weights | None:
+    """Return what the kernel reads, or None where a map is no plain one."""
+    x, h = linear_weights(maps.x), linear_weights(maps.h)
+    norms = [norm_weights(one) for one in (*maps[2:], norm)]
+    if x is None or h is None:
+        return None
+    arrays: list[mx.array | None] = [*x, *h]
+    eps: list[float] = []
+    for one in norms:
+        if one is None:
+            return None
+        arrays += [one.gamma, one.beta]
+        eps.append(one.eps)
+    return _Weights(arrays, eps)
+
+
+def _composed(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
+    x, h, c, residual, Wx, bias_x, Wh, bias_h, *rest = inputs
+    norms = [norm_of(rest[2 * k], rest[2 * k + 1], eps) for k, eps in enumerate(settings)]
+    maps = Maps(linear_of(Wx, bias_x), linear_of(Wh, bias_h), *norms[:-1])  # type: ignore[arg-type]
+    return list(_loop(x, h, c, maps, residual, norms[-1], identity))  # type: ignore[arg-type]
+
+
+_FUSED = Operation("LSTMBridgeSLSTM", _composed)

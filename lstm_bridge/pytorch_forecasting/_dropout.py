@@ -32,9 +32,14 @@ class Dropout(nn.Module):
     def _extra_repr(self) -> str:
         return f"p={self.p}"
 
+    @property
+    def drops(self) -> bool:
+        """Whether it does anything."""
+        return self.training and self.p > 0
+
     def __call__(self, x: mx.array) -> mx.array:
         """Return x with a fresh random mask applied while training, x itself otherwise."""
-        if not self.training or self.p == 0:
+        if not self.drops:
             return x
         if self.p == 1:
             return mx.zeros_like(x)

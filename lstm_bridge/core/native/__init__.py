@@ -112,7 +112,7 @@ def lstm(
     Returns:
         y ``[L, N, P]``, h, c and, if asked for, cells ``[L, N, H]``.
     """
-    module = _serving()
+    module = serving()
     if module is None:
         return None
     arrays = [x, weights.Wx, weights.Wh, weights.bias, weights.Wp, h, c]
@@ -155,7 +155,7 @@ def layers(
     Returns:
         Outputs, and the last states, layer by layer.
     """
-    module = _serving()
+    module = serving()
     if module is None:
         return None
     done: list[mx.array] | None = module.layers(
@@ -178,7 +178,7 @@ def cell(
     Returns:
         The next h and c, with the axes of x.
     """
-    module = _serving()
+    module = serving()
     if module is None:
         return None
     done: list[mx.array] | None = module.cell(x, Wx, Wh, bias_x, bias_h, h, c)
@@ -198,14 +198,15 @@ def trajectory(
     Returns:
         Hidden and cell states of every step, with the axes of x.
     """
-    module = _serving()
+    module = serving()
     if module is None:
         return None
     done: list[mx.array] | None = module.trajectory(x, Wx, Wh, bias, h, c)
     return done
 
 
-def _serving() -> ModuleType | None:
+def serving() -> ModuleType | None:
+    """Return the kernel's Python module, or None where it does not serve in this context."""
     return None if _off.get() or is_portable() else _load().module
 
 

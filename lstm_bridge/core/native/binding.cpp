@@ -10,6 +10,7 @@
 
 #include "kernel.hpp"
 #include "mlx/version.h"
+#include "ops.hpp"
 #include "primitive.hpp"
 #include "threads.hpp"
 
@@ -37,6 +38,14 @@ NB_MODULE(_fused, m) {
     set_composed([](const auto& inputs, const auto& flags) {
       nb::gil_scoped_acquire hold;
       return nb::cast<std::vector<mlx::core::array>>(nb::handle(known)(inputs, flags));
+    });
+  });
+  m.def("run_op", &run_op, nb::arg("name"), nb::arg("inputs"), nb::arg("settings"));
+  m.def("set_composed_op", [](const std::string& name, nb::object f) {
+    PyObject* const held = f.release().ptr();  // never released, as above
+    return set_composed_op(name, [held](const auto& inputs, const auto& settings) {
+      nb::gil_scoped_acquire hold;
+      return nb::cast<std::vector<mlx::core::array>>(nb::handle(held)(inputs, settings));
     });
   });
   m.def("variants", [] {

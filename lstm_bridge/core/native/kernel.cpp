@@ -1,6 +1,8 @@
 // Which variant this processor runs.
 #include "kernel.hpp"
 
+#include "cells.hpp"
+
 #include <atomic>
 #include <cstring>
 
@@ -48,6 +50,8 @@ const Variant& variant() {
   const Variant* const it = chosen.load(std::memory_order_acquire);
   return it ? *it : variants()[0];
 }
+
+const Cells& cells() { return *variant().cells; }
 
 bool choose(const char* name) {
   for (const Variant* v = variants(); v->name; ++v)

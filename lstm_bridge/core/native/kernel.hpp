@@ -84,6 +84,8 @@ struct Gradients {
   float* bias_h = nullptr;  // [4H], the same numbers as bias
 };
 
+struct Cells;
+
 // One instruction set's code.
 struct Variant {
   const char* name;
@@ -91,6 +93,7 @@ struct Variant {
   void (*backward)(const Shape&, const Weights&, const Inputs&, const Cotangents&,
                    const Gradients&);
   void (*activations)(std::ptrdiff_t n, const float* z, float* sigmoid, float* tanh);
+  const Cells* cells;  // the rest of it
 };
 
 // Those that this processor can run, the fastest first; ends with a null name.

@@ -10,10 +10,6 @@
 namespace lstm_bridge {
 namespace {
 
-// Operations up to which a call is computed where it stands: some 0.1 ms. Scheduling one costs a
-// quarter of that.
-constexpr double kAtOnce = 16e6;
-
 double operations(double steps, const Given& g) {
   const double rows = g[kWh]->shape(0), D = g[kWx]->shape(1), P = g[kWh]->shape(1);
   return 2 * steps * (rows * (D + P) + (g[kWp] ? P * rows / 4 : 0));
@@ -24,12 +20,6 @@ bool all_there(const Given& given) {
   return std::all_of(given, given + kPlaces, [](const mx::array* a) {
     return !a || (!a->is_tracer() && a->is_available());
   });
-}
-
-mx::array empty(mx::Shape shape) {
-  std::size_t bytes = sizeof(float);
-  for (const auto n : shape) bytes *= static_cast<std::size_t>(n);
-  return mx::array(mx::allocator::malloc(bytes), std::move(shape), mx::float32);
 }
 
 Call views(const Given& given) {

@@ -9,5 +9,6 @@
 #include <utility>
 #include <vector>
 
+#include "cells.hpp"
 #include "kernel.hpp"
 #include "threads.hpp"

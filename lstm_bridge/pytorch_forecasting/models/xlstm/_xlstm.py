@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, NoReturn
 
 import mlx.core as mx
-import mlx.nn as nn
 
+from lstm_bridge.core.affine import Linear
 from lstm_bridge.core.arrays import as_array
 from lstm_bridge.core.state_dict import StateDictModule
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
@@ -91,11 +91,11 @@ class xLSTMTime(StateDictModule):
         self.decomposition = SeriesDecomposition(decomposition_kernel)
         self.batch_norm = BatchNorm1d(hidden_size)
         self.input_projection_size = input_projection_size or hidden_size
-        self.input_linear = nn.Linear(input_size * 2, self.input_projection_size)
+        self.input_linear = Linear(input_size * 2, self.input_projection_size)
         self.lstm = _NETWORKS[xlstm_type](
             hidden_size, hidden_size, num_layers, hidden_size, dropout
         )
-        self.output_linear = nn.Linear(hidden_size, output_size)
+        self.output_linear = Linear(hidden_size, output_size)
 
     def __call__(self, x: Mapping[str, Any], hidden_states: Sequence[Any] | None = None) -> Output:
         """Forecast a batch.

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from lstm_bridge.core import mlstm
+from lstm_bridge.core.affine import Linear
 from lstm_bridge.core.maps import identity
 from lstm_bridge.core.state_dict import StateDictModule
 from lstm_bridge.pytorch_forecasting import _checks
@@ -53,7 +54,7 @@ class mLSTMCell(StateDictModule):
         self.hidden_size = hidden_size
         self.layer_norm = layer_norm
         for name in "qkvifo":
-            setattr(self, f"W{name}", nn.Linear(input_size, hidden_size))
+            setattr(self, f"W{name}", Linear(input_size, hidden_size))
         self.dropout = Dropout(dropout)
         if layer_norm:
             for name in "qkvifo":

@@ -91,8 +91,8 @@ class mLSTMLayer(StateDictModule):
         lasts = []
         for k, cell in enumerate(self.cells):
             _, c0, n0 = cell.check_states(N, *(states[k] for states in given))
-            ys, last_c, last_n = mlstm.run(cell.dropout(y), c0, n0, cell.branches)
-            y = ys + y if self.residual_conn and k else ys
+            residual = y if self.residual_conn and k else None
+            y, last_c, last_n = mlstm.run(cell.dropout(y), c0, n0, cell.branches, residual)
             lasts.append((y[-1], last_c, last_n))
         h, c, n = (mx.stack(list(states)) for states in zip(*lasts, strict=True))
         return y, (h, c, n)

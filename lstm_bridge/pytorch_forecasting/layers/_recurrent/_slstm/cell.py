@@ -9,6 +9,7 @@ import mlx.nn as nn
 from mlx.utils import tree_map
 
 from lstm_bridge.core import slstm
+from lstm_bridge.core.affine import Linear
 from lstm_bridge.core.state_dict import StateDictModule
 from lstm_bridge.pytorch_forecasting import _checks
 from lstm_bridge.pytorch_forecasting._dropout import Dropout
@@ -51,8 +52,8 @@ class sLSTMCell(StateDictModule):
         self.dropout = dropout
         self.use_layer_norm = use_layer_norm
         self.eps = slstm.EPS
-        self.input_weights = nn.Linear(input_size, 4 * hidden_size)
-        self.hidden_weights = nn.Linear(hidden_size, 4 * hidden_size)
+        self.input_weights = Linear(input_size, 4 * hidden_size)
+        self.hidden_weights = Linear(hidden_size, 4 * hidden_size)
         if use_layer_norm:
             self.ln_cell = nn.LayerNorm(hidden_size)
             self.ln_hidden = nn.LayerNorm(hidden_size)

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from lstm_bridge.core import slstm
+from lstm_bridge.core.affine import Linear
 from lstm_bridge.core.maps import Map, identity
 from lstm_bridge.core.state_dict import StateDictModule
 from lstm_bridge.errors import ArgumentTypeError, ShapeError
@@ -63,7 +64,7 @@ class sLSTMLayer(StateDictModule):
         self.use_residual = use_residual
         self.input_projection = None
         if use_residual and input_size != hidden_size:
-            self.input_projection = nn.Linear(input_size, hidden_size, bias=False)
+            self.input_projection = Linear(input_size, hidden_size, bias=False)
         self.cells = [
             sLSTMCell(hidden_size if k else input_size, hidden_size, dropout, use_layer_norm)
             for k in range(num_layers)
@@ -104,7 +105,7 @@ class sLSTMLayer(StateDictModule):
                 cell.maps,
                 residual=self._residual(k, y),
                 norm=self._norm(k),
-                drop=cell.dropout_layer,
+                drop=cell.dropout_layer if cell.dropout_layer.drops else identity,
             )
         states = [[mx.stop_gradient(s[k]) for k in range(self.num_layers)] for s in (h, c)]
         return y, (states[0], states[1])

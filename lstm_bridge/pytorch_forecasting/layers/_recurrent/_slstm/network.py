@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import mlx.core as mx
-import mlx.nn as nn
 
+from lstm_bridge.core.affine import Linear
 from lstm_bridge.core.state_dict import StateDictModule
 from lstm_bridge.pytorch_forecasting import _checks
 from lstm_bridge.pytorch_forecasting.layers._recurrent._slstm.layer import sLSTMLayer
@@ -49,7 +49,7 @@ class sLSTMNetwork(StateDictModule):
         self.output_size = output_size
         self.dropout = dropout
         self.slstm_layer = sLSTMLayer(input_size, hidden_size, num_layers, dropout, use_layer_norm)
-        self.fc = nn.Linear(hidden_size, output_size)
+        self.fc = Linear(hidden_size, output_size)
 
     def __call__(
         self, x: Any, h: Any = None, c: Any = None

@@ -1,0 +1,107 @@
+r"""Affine maps with an activation, and sigmoid and tanh alone: who computes them.
+
+.. math:: y = \phi(x W^T + b)
+
+On a Linux CPU MLX's own matrix products are the reference BLAS's and its element-wise code is
+scalar: there the fused kernel computes these. macOS has Accelerate, and stays with it.
+
+Shape letters: D input, O output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from lstm_bridge.core.activations import Activation, relu
+from lstm_bridge.core.native.ops import Inputs, Operation
+
+_KERNEL_SERVES = sys.platform != "darwin"
+
+# The kernel's own activations, by their number there.
+_SQUASHES: dict[Activation, int] = {mx.sigmoid: 1, mx.tanh: 2, relu: 3}
+_BY_NUMBER: dict[int, Activation] = {number: f for f, number in _SQUASHES.items()}
+_MOST_AXES = 3
+
+
+def affine(
+    x: mx.array,
+    W: mx.array,
+    bias: mx.array | None = None,
+    activation: Activation | None = None,
+) -> mx.array:
+    """Return ``activation(x W^T + bias)``.
+
+    Args:
+        x: ``[..., D]``.
+        W: ``[O, D]``.
+        bias: ``[O]``, or None.
+        activation: any element-wise or last-axis function. Default: None, the identity.
+
+    Returns:
+        ``[..., O]``.
+    """
+    number = 0 if activation is None else _SQUASHES.get(activation, 0)
+    y = _fused_affine(x, W, bias, number) if _KERNEL_SERVES else None
+    if y is None:
+        y, number = _plain_affine(x, W, bias), 0
+    return y if activation is None or number else activation(y)
+
+
+def sigmoid(x: mx.array) -> mx.array:
+    """Return ``1 / (1 + exp(-x))``."""
+    return _squash(x, mx.sigmoid)
+
+
+def tanh(x: mx.array) -> mx.array:
+    """Return the hyperbolic tangent."""
+    return _squash(x, mx.tanh)
+
+
+class Linear(nn.Linear):
+    """mlx.nn.Linear by way of ``affine``."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return ``x W^T + b``."""
+        return affine(x, self["weight"], self.get("bias"))
+
+
+def _fused_affine(x: mx.array, W: mx.array, bias: mx.array | None, number: int) -> mx.array | None:
+    flat = x if x.ndim <= _MOST_AXES else x.reshape(-1, x.shape[-1])
+    done = _AFFINE.fused((flat, W, bias), (number,))
+    if done is None:
+        return None
+    return done[0] if flat is x else done[0].reshape(*x.shape[:-1], -1)
+
+
+def _squash(x: mx.array, activation: Activation) -> mx.array:
+    if not _KERNEL_SERVES:
+        return activation(x)
+    flat = x if x.ndim <= _MOST_AXES else x.reshape(-1)
+    y = _SQUASH((flat,), (_SQUASHES[activation],))[0]
+    return y if flat is x else y.reshape(x.shape)
+
+
+def _plain_affine(x: mx.array, W: mx.array, bias: mx.array | None) -> mx.array:
+    return x @ W.T if bias is None else mx.addmm(bias, x, W.T)
+
+
+def _composed_affine(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
+    x, W, bias = inputs
+    assert x is not None
+    assert W is not None
+    y = _plain_affine(x, W, bias)
+    return [_BY_NUMBER[int(settings[0])](y) if settings[0] else y]
+
+
+def _composed_squash(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
+    x = inputs[0]
+    assert x is not None
+    return [_BY_NUMBER[int(settings[0])](x)]
+
+
+_AFFINE = Operation("LSTMBridgeAffine", _composed_affine)
+_SQUASH = Operation("LSTMBridgeSquash", _composed_squash)

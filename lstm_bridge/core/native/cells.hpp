@@ -1,0 +1,137 @@
+// What the kernel computes besides the LSTM: affine maps, activations, and the other cells.
+//
+// Shape letters: M rows, N batch, L length, D input, H hidden, O output. All numbers are float32.
+#pragma once
+
+#include <cstddef>
+
+#include "kernel.hpp"
+
+namespace lstm_bridge {
+
+enum class Squash { kNone, kSigmoid, kTanh, kRelu };
+
+// y[m, o] = squash(sum_d x[m, d] W[o, d] + bias[o])
+struct Affine {
+  std::ptrdiff_t M = 0, D = 0, O = 0;
+  const float* x = nullptr;  // [M, D], D contiguous
+  std::ptrdiff_t x_row = 0;
+  Matrix W;                     // [O, D]
+  const float* bias = nullptr;  // [O], or null
+  float* y = nullptr;           // [M, O], O contiguous
+  std::ptrdiff_t y_row = 0;
+  Squash squash = Squash::kNone;
+};
+
+// Each may be null where it is not wanted.
+struct AffineGradients {
+  float* x = nullptr;     // [M, D]
+  float* W = nullptr;     // [O, D]
+  float* bias = nullptr;  // [O]
+};
+
+// Normalisation over the last axis: gamma (z - mean) / sqrt(variance + eps) + beta; none where
+// gamma is null.
+struct Norm {
+  const float* gamma = nullptr;
+  const float* beta = nullptr;
+  float eps = 0;
+};
+
+struct NormGradients {
+  float* gamma = nullptr;
+  float* beta = nullptr;
+};
+
+constexpr int kBranches = 5;  // of an mLSTM: k, v, i, f, o
+
+// The values of an mLSTM: what goes in, and what its own forward pass found.
+struct MLSTM {
+  std::ptrdiff_t L = 0, N = 0, D = 0, H = 0;
+  const float* x = nullptr;            // [L, N, D]
+  const float* c0 = nullptr;           // [N, H]
+  const float* n0 = nullptr;           // [N, H]
+  const float* residual = nullptr;     // [L, N, H], added to the output, or null
+  Matrix W[kBranches];                 // [H, D]
+  const float* bias[kBranches] = {};   // [H], or null
+  Norm norm[kBranches];                // over H
+  float* y = nullptr;                  // [L, N, H]
+  float* c = nullptr;                  // [N, H]
+  float* n = nullptr;                  // [N, H]
+  float* z = nullptr;                  // [L, N, z_row()] pre-activations, or null
+  float* cs = nullptr;                 // [L, N, H] all cell states, or null
+  float* ns = nullptr;                 // [L, N, H] all normalisers, or null
+
+  std::ptrdiff_t padded() const { return (H + 15) / 16 * 16; }
+  std::ptrdiff_t z_row() const { return kBranches * padded() + 16; }
+};
+
+struct MLSTMGradients {
+  const float* dy = nullptr;  // cotangents, each null for zeros: [L, N, H]
+  const float* dc = nullptr;  // [N, H]
+  const float* dn = nullptr;  // [N, H]
+  float* x = nullptr;         // wanted gradients, each null where it is not
+  float* c0 = nullptr;
+  float* n0 = nullptr;
+  float* residual = nullptr;
+  float* W[kBranches] = {};
+  float* bias[kBranches] = {};
+  NormGradients norm[kBranches];
+};
+
+enum SLSTMNorm { kNormX, kNormH, kNormC, kNormOut, kNormLayer, kSLSTMNorms };
+
+// The values of an sLSTM layer: gates in the order i, f, g, o.
+struct SLSTM {
+  std::ptrdiff_t L = 0, N = 0, D = 0, H = 0;
+  const float* x = nullptr;         // [L, N, D]
+  const float* h0 = nullptr;        // [N, H]
+  const float* c0 = nullptr;        // [N, H]
+  const float* residual = nullptr;  // [L, N, H], or null
+  Matrix Wx, Wh;                    // [4H, D], [4H, H]
+  const float* bias_x = nullptr;    // [4H], or null
+  const float* bias_h = nullptr;    // [4H], or null
+  Norm norm[kSLSTMNorms];           // of both parts of the gates (4H), of c, of tanh c, of h (H)
+  float* y = nullptr;               // [L, N, H]
+  float* h = nullptr;               // [N, H]
+  float* c = nullptr;               // [N, H]
+  float* zx = nullptr;              // [L, N, z_row()] gates' parts before their norms, or null
+  float* zh = nullptr;              // [L, N, z_row()]
+  float* cs = nullptr;              // [L, N, H] cell states before their norm, or null
+
+  // A gate stands at 4H's own place: the norms run over all four.
+  std::ptrdiff_t z_row() const { return (4 * H + 15) / 16 * 16 + 16; }
+};
+
+struct SLSTMGradients {
+  const float* dy = nullptr;
+  const float* dh = nullptr;
+  const float* dc = nullptr;
+  float* x = nullptr;
+  float* h0 = nullptr;
+  float* c0 = nullptr;
+  float* residual = nullptr;
+  float* Wx = nullptr;
+  float* Wh = nullptr;
+  float* bias_x = nullptr;
+  float* bias_h = nullptr;
+  NormGradients norm[kSLSTMNorms];
+};
+
+// One instruction set's code.
+struct Cells {
+  void (*affine)(const Affine&);
+  // y holds the values, dy [M, O] their cotangent.
+  void (*affine_backward)(const Affine&, const float* dy, const AffineGradients&);
+  void (*squash)(Squash, std::ptrdiff_t count, const float* x, float* y);
+  void (*unsquash)(Squash, std::ptrdiff_t count, const float* y, const float* dy, float* dx);
+  void (*mlstm)(const MLSTM&);
+  void (*mlstm_backward)(const MLSTM&, const MLSTMGradients&);
+  void (*slstm)(const SLSTM&);
+  void (*slstm_backward)(const SLSTM&, const SLSTMGradients&);
+};
+
+// Of the variant in use.
+const Cells& cells();
+
+}  // namespace lstm_bridge
