@@ -15,12 +15,12 @@ from lstm_bridge.core.paths import portable
 from lstm_bridge.equivalence.judge import judge
 
 SIZES = [
-    (3, 5, 4, 7),
-    (1, 9, 1, 1),
-    (13, 6, 33, 17),
+    (7, 3, 3, 21),
+    (1, 3, 1, 16),
+    (13, 3, 33, 17),
     (24, 3, 20, 48),
-    (5, 4, 3, 130),
-    (2, 1, 5, 16),
+    (5, 3, 3, 130),
+    (2, 1, 5, 31),
 ]
 KINDS = {"mlstm": (mlstm._FUSED, 1), "slstm": (slstm._FUSED, 5)}
 
@@ -121,10 +121,10 @@ def test_every_variant_follows_float64(
 ) -> None:
     options = (
         {"norms": False, "residual": False, "turned": True},
-        {"biases": False, "norms": min(sizes) > 1},
+        {"biases": False, "norms": sizes[3] > 2},
     )
-    for chosen in (*options, {"norms": min(sizes) > 1}):
-        draws = [draw(kind, sizes, seed=seed, **chosen) for seed in range(5, 9)]
+    for chosen in (*options, {"norms": sizes[3] > 2}):
+        draws = [draw(kind, sizes, seed=seed, **chosen) for seed in range(4)]
         assert not failures(kind, draws), (variant, chosen)
 
 
@@ -217,7 +217,11 @@ def test_who_serves(kind: str) -> None:
         return text.getvalue()
 
     inputs = draw(kind, (3, 4, 2, 5))
+    at_once = operation(inputs, (1e-5,) * count)
+    inputs = [None if a is None else a + 0 for a in inputs]  # still to be computed
     assert operation.name in graph(inputs)
+    for a, b in zip(operation(inputs, (1e-5,) * count), at_once, strict=True):
+        assert mx.array_equal(a, b)
     with portable():
         assert operation.name not in graph(inputs)
     with native.disabled():
