@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,11 +14,21 @@ _CONSTANT = "_CONSTANT_VALUE"  # tf.keras's mark of an argument that is no tenso
 
 
 class History(NamedTuple):
-    """An output of a layer's call: which layer, its how-manieth call, which of its outputs."""
+    """An output of a layer's call: which layer, its how-manieth call, which of its outputs.
+
+    No number stands for all outputs together, as a Sequential model hands them on.
+    """
 
     layer: str
     call: int
-    output: int
+    output: int | None
+
+
+class Constant(NamedTuple):
+    """An array that a call was given: nested lists of numbers, and the name of their dtype."""
+
+    value: Any
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +56,13 @@ class Input:
         name: its layer's name.
         shape: with the batch; None where a size is open.
         dtype: name of its dtype.
+        key: under which a dictionary of inputs holds it. Default: "", its name.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,7 @@ def _sequential(model: Config, layers: Mapping[str, Config], reader: Reader, whe
     previous, calls = History(start, 0, 0), []
     for name in names:
         calls.append(Call(name, 0, (previous,)))
-        previous = History(name, 0, 0)
+        previous = History(name, 0, None)
     return Wiring((Input(start, shape, dtype),), tuple(calls), previous, layers)
 
 
@@ -167,18 +179,21 @@ def _dtype_of(config: Config) -> str:
 def _functional(model: Config, layers: Mapping[str, Config], reader: Reader, where: str) -> Wiring:
     config = model["config"]
     inputs = []
-    for history in _histories(config.get("input_layers"), reader, where):
+    nest = _nest_of_histories(config.get("input_layers"), reader, where)
+    keys = sorted(nest) if isinstance(nest, Mapping) else []
+    nest = [nest[key] for key in keys] or nest
+    for k, history in enumerate(histories_in(nest)):
         layer = layers.get(history.layer)
         shape = None if layer is None else _shape_in(layer["config"])
         if layer is None or shape is None:
             raise reader.refuse(
                 where + history.layer, "an InputLayer with its shape", "none", "re-save the model"
             )
-        inputs.append(Input(history.layer, shape, _dtype_of(layer["config"])))
+        key = keys[k] if len(keys) > k else ""
+        inputs.append(Input(history.layer, shape, _dtype_of(layer["config"]), key))
     outputs = _nest_of_histories(config.get("output_layers"), reader, where)
     calls = _all_calls(layers, reader, where)
-    offsets = _offsets(layers, calls, outputs, reader)
-    calls = [Call(c.layer, c.index + offsets[c.layer], c.args, c.kwargs) for c in calls]
+    calls, outputs = _counted_from_0(layers, calls, outputs, reader)
     ordered = _ordered(calls, {i.name for i in inputs}, reader, where)
     known = {(c.layer, c.index) for c in ordered} | {(i.name, 0) for i in inputs}
     for history in histories_in(outputs):
@@ -212,8 +227,7 @@ def _modern(node: Config, reader: Reader, where: str) -> tuple[tuple[Any, ...], 
     """A call as Keras 3 writes it: arguments in which tensors are objects of their own."""
     args = tuple(_decoded(a, reader, where) for a in node.get("args", ()))
     kwargs = {k: _decoded(v, reader, where) for k, v in node.get("kwargs", {}).items()}
-    # What a call was built with does not hold: Keras 3 overrides it by what the model is told.
-    return args, {k: v for k, v in kwargs.items() if v is not None and k != "training"}
+    return args, {k: v for k, v in kwargs.items() if v is not None}
 
 
 def _decoded(value: Any, reader: Reader, where: str) -> Any:
@@ -221,6 +235,8 @@ def _decoded(value: Any, reader: Reader, where: str) -> Any:
         return [_decoded(v, reader, where) for v in value]
     if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
         return _history(value.get("config", {}).get("keras_history"), reader, where)
+    if isinstance(value, dict) and value.get("class_name") in _VALUES:
+        return _VALUES[value["class_name"]](value.get("config") or {})
     if isinstance(value, dict) and "class_name" in value:
         raise reader.refuse(
             where, "tensors and plain values for arguments", str(value["class_name"]), "re-save it"
@@ -228,6 +244,14 @@ def _decoded(value: Any, reader: Reader, where: str) -> Any:
     if isinstance(value, dict):
         return {k: _decoded(v, reader, where) for k, v in value.items()}
     return value
+
+
+_VALUES: Mapping[str, Callable[[Config], Any]] = {
+    "__slice__": lambda config: slice(config["start"], config["stop"], config["step"]),
+    "__ellipsis__": lambda config: Ellipsis,
+    "__numpy__": lambda config: Constant(config["value"], config["dtype"]),
+    "__tensor__": lambda config: Constant(config["value"], config["dtype"]),
+}
 
 
 def _legacy(
@@ -288,10 +312,6 @@ def _nest_of_histories(value: Any, reader: Reader, where: str) -> Any:
     return inner[0] if len(inner) == 1 else inner
 
 
-def _histories(value: Any, reader: Reader, where: str) -> list[History]:
-    return list(histories_in(_nest_of_histories(value, reader, where)))
-
-
 def histories_in(value: Any) -> Iterator[History]:
     """Yield the Histories of a nest, in order."""
     if isinstance(value, History):
@@ -304,28 +324,56 @@ def histories_in(value: Any) -> Iterator[History]:
             yield from histories_in(item)
 
 
-def _offsets(
+def _counted_from_0(
     layers: Mapping[str, Config], calls: list[Call], outputs: Any, reader: Reader
-) -> dict[str, int]:
-    """Return where each layer's calls begin to count.
+) -> tuple[list[Call], Any]:
+    """Return calls and outputs whose Histories count each layer's calls in the file from 0.
 
-    A nested model has been called once, on its own inputs, before anything calls it; files of most
-    releases count that call, without listing it.
+    A nested model has been called once, on its own inputs, before anything calls it; releases
+    differ in whether they count that call, and Keras 3 counts it among the outputs only.
     """
-    used: dict[str, set[int]] = {}
-    for history in histories_in([[c.args, dict(c.kwargs)] for c in calls] + [outputs]):
-        used.setdefault(history.layer, set()).add(history.call)
-    offsets = {}
+    arguments = [[c.args, dict(c.kwargs)] for c in calls]
+    modern = reader.major >= 3
+    inside = _first_calls(layers, calls, arguments if modern else [arguments, outputs], reader)
+    outside = _first_calls(layers, calls, outputs, reader, among_outputs=True) if modern else inside
+    recounted = [
+        Call(c.layer, c.index, _recounted(c.args, inside), _recounted(dict(c.kwargs), inside))
+        for c in calls
+    ]
+    return recounted, _recounted(outputs, outside)
+
+
+def _first_calls(
+    layers: Mapping[str, Config],
+    calls: list[Call],
+    nest: Any,
+    reader: Reader,
+    among_outputs: bool = False,
+) -> dict[str, int]:
+    """Return the number of each nested model's first call in the file, as a nest counts it."""
+    first = {}
     for name, layer in layers.items():
-        count = sum(call.layer == name for call in calls)
-        found = used.get(name, set())
-        if layer["class_name"] not in MODELS or 0 in found:
-            offsets[name] = 0
-        elif found and max(found) >= count:
-            offsets[name] = 1
-        else:
-            offsets[name] = int(layer["class_name"] != "Sequential" or reader.major < 3)
-    return offsets
+        found = {h.call for h in histories_in(nest) if h.layer == name}
+        if layer["class_name"] not in MODELS or 0 in found or not found:
+            continue
+        sequential = layer["class_name"] == "Sequential"
+        beyond = max(found) >= sum(call.layer == name for call in calls)
+        by_release = among_outputs and not sequential if reader.major >= 3 else True
+        if beyond or by_release:
+            first[name] = 1
+    return first
+
+
+def _recounted(value: Any, first: Mapping[str, int]) -> Any:
+    if isinstance(value, History):
+        return value._replace(call=value.call - first.get(value.layer, 0))
+    if isinstance(value, Constant):
+        return value
+    if isinstance(value, list | tuple):
+        return type(value)(_recounted(v, first) for v in value)
+    if isinstance(value, Mapping):
+        return {k: _recounted(v, first) for k, v in value.items()}
+    return value
 
 
 def _ordered(calls: list[Call], inputs: set[str], reader: Reader, where: str) -> list[Call]:

@@ -186,6 +186,7 @@ _RNN_FLAGS = (
     *("name", "trainable", "dtype", "return_sequences", "return_state", "go_backwards"),
     *("stateful", "unroll", "zero_output_for_mask"),
 )
+_NEVER_OPERATIONS = ("SpatialDropout1D",)
 _KEPT_BY_WRAPPERS = ("name", "trainable", "dtype")
 
 RECURRENT = (*_LSTMS, *_GRUS, *_SIMPLE, "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D")
@@ -238,7 +239,8 @@ def is_operation(layer: Config) -> bool:
     config, calls = layer.get("config"), layer.get("inbound_nodes")
     modern = isinstance(calls, list) and any(isinstance(call, dict) for call in calls)
     told = isinstance(config, dict) and ("trainable" in config or "layers" in config)
-    return modern and not told
+    # A layer's config may say less: SpatialDropout1D's.
+    return modern and not told and str(layer.get("class_name")) not in _NEVER_OPERATIONS
 
 
 def unsupported(class_name: str, reader: Reader, where: str) -> Exception:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import keras
 import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+import lstm_bridge
 from lstm_bridge.equivalence.judge import Verdict, judge
+from lstm_bridge.keras.models import load_model, model_from_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -40,7 +44,7 @@ def weights_for(layer: Any, seed: int) -> list[np.ndarray]:
 def flatten(value: Any) -> list[Any]:
     """Outputs in order."""
     if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in flatten(item)]
+        return [leaf for key in sorted(value) for leaf in flatten(value[key])]
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in flatten(item)]
     return [value]
@@ -144,10 +148,75 @@ def assert_same(run: Callable[[int], dict[str, str]]) -> None:
     assert failed == {}
 
 
+def give_weights(models: list[Any], seed: int) -> None:
+    for model in models:
+        model.set_weights(weights_for(models[0], seed))
+
+
+def outputs(model: Any, xs: list[np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    given = [x.astype(dtype) if x.dtype == np.float32 else x for x in xs]
+    found = flatten(model(given if len(given) > 1 else given[0]))
+    return {
+        f"out {k}": np.asarray(o.detach().numpy() if hasattr(o, "detach") else o, np.float64)
+        for k, o in enumerate(found)
+    }
+
+
+def compared(make: Any, xs: Any, folder: Path, seed: int, era: str) -> dict[str, str]:
+    """Save in Keras, load here, and judge; ``make`` builds the model in a dtype."""
+    source, truth = make("float32"), make("float64")
+    give_weights([source, truth], seed)
+    if era == "json":
+        source.save_weights(folder / "m.weights.h5")
+        ours = model_from_json(source.to_json())
+        ours.load_weights(folder / "m.weights.h5")
+    else:
+        source.save(folder / f"m.{era}")
+        ours = load_model(folder / f"m.{era}")
+    found = outputs(ours, xs(seed), "float32")
+    want = [outputs(m, xs(seed), d) for m, d in ((source, "float32"), (truth, "float64"))]
+    lstm_bridge.save(ours, folder / "again", force=True)
+    again = outputs(lstm_bridge.load(folder / "again"), xs(seed), "float32")
+    for name, value in found.items():
+        np.testing.assert_array_equal(again[name], value)
+    return failures(found, *want)
+
+
+def inputs_of(model: Any, seed: int) -> list[np.ndarray]:
+    made = []
+    for k, tensor in enumerate(model.inputs):
+        shape = (3, *(5 if n is None else n for n in tensor.shape[1:]))
+        if tensor.dtype == "bool":
+            made.append(np.random.default_rng(seed + k).random(shape) < 0.7)
+            made[-1][:, 0] = True
+        elif "int" in tensor.dtype:
+            made.append(np.random.default_rng(seed).integers(0, 9, shape).astype(np.int32))
+            made[-1][:, 0] = 1  # no row without a word
+        else:
+            made.append(numbers(shape, seed + k))
+    return made
+
+
+def saved_and_loaded(graph: Callable[[], Any], folder: Path, seed: int, era: str) -> dict[str, str]:
+    """Judge a Functional model; ``graph`` builds it in Keras's default dtype."""
+
+    def make(dtype: str) -> Any:
+        keras.config.set_floatx(dtype)
+        try:
+            return graph()
+        finally:
+            keras.config.set_floatx("float32")
+
+    model = make("float32")
+    return compared(make, lambda s: inputs_of(model, s), folder, seed, era)
+
+
 @pytest.fixture(scope="session")
 def parity() -> SimpleNamespace:
     """The helpers above, for tests: test modules are not importable from each other."""
     return SimpleNamespace(
         numbers=numbers, weights_for=weights_for, flatten=flatten, ask_keras=ask_keras,
-        ask_ours=ask_ours, failures=failures, verdicts=verdicts, assert_same=assert_same,
+        ask_ours=ask_ours, give_weights=give_weights, inputs_of=inputs_of, outputs=outputs,
+        compared=compared, saved_and_loaded=saved_and_loaded, failures=failures,
+        verdicts=verdicts, assert_same=assert_same,
     )  # fmt: skip

@@ -130,9 +130,9 @@ class Attention(Layer):
         keep = mx.random.bernoulli(1 - self.dropout, weights.shape, key=self._seed_generator.next())
         return mx.where(keep, weights / (1 - self.dropout), mx.zeros_like(weights))
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Return the query's mask."""
-        return previous_mask[0] if previous_mask else None
+        return mask[0] if mask else None
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
         """Return ``(N, T, D)`` with the value's D."""

@@ -122,9 +122,9 @@ class Bidirectional(Layer):
             output = (*output[:-1], 2 * output[-1])
         return (output, *states) if self.return_state else output
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, _: Any, mask: Any) -> Any:
         """Return the sequence's mask with return_sequences, once per output."""
-        mask = call_spec.leaves(previous_mask)[0] if self.return_sequences else None
+        mask = call_spec.leaves(mask)[0] if self.return_sequences else None
         return (mask, mask) if self.merge_mode is None else mask
 
     # --- states -----------------------------------------------------------------------------

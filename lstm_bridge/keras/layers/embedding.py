@@ -202,7 +202,7 @@ class Embedding(Layer):
             )
         return QuantizedEmbedding.of(self, "embeddings", self.embeddings, group_size, bits, mode)
 
-    def compute_mask(self, inputs: mx.array, previous_mask: Any = None) -> mx.array | None:
+    def compute_mask(self, inputs: mx.array, mask: Any = None) -> mx.array | None:
         """Return True where the index is not 0, or None without ``mask_zero``."""
         return inputs != 0 if self.mask_zero else None
 

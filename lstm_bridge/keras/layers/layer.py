@@ -175,12 +175,17 @@ class Layer(StateHolder):
             )
 
     def _fill_mask(self, arguments: dict[str, Any], tensors: dict[str, Any], first: Any) -> Any:
-        """Give ``call`` the mask attached to its only array; return the mask that now holds."""
+        """Give ``call`` the masks attached to its arrays; return the mask that now holds.
+
+        An only array's goes to ``mask``, those of several to ``query_mask``, ``value_mask`` …
+        """
         accepted = call_spec.parameters_of(type(self).call)
-        if len(tensors) == 1 and "mask" in accepted and arguments.get("mask") is None:
-            mask = call_spec.map_leaves(get_keras_mask, next(iter(tensors.values())))
-            if mask is not None:
-                arguments["mask"] = mask
+        for name, value in tensors.items():
+            taker = "mask" if len(tensors) == 1 else f"{name}_mask"
+            if taker in accepted and arguments.get(taker) is None:
+                mask = call_spec.map_leaves(get_keras_mask, value)
+                if mask is not None:
+                    arguments[taker] = mask
         if arguments.get("mask") is not None:
             return arguments["mask"]
         return call_spec.map_leaves(get_keras_mask, first)

@@ -34,7 +34,7 @@ class Masking(Layer):
         self.mask_value = deserialize_keras_object(mask_value)
         self.built = True
 
-    def compute_mask(self, inputs: mx.array, previous_mask: Any = None) -> mx.array:
+    def compute_mask(self, inputs: mx.array, mask: Any = None) -> mx.array:
         """Return the mask ``[N, L]`` of inputs ``[N, L, D]``."""
         return mx.any(inputs != self.mask_value, axis=-1)
 

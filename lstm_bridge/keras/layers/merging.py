@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.normalization import unit
+from lstm_bridge.keras.masks import get_keras_mask
 from lstm_bridge.keras.saving import keras_export
 
 _DOT_EPSILON = 1e-7  # keras.backend.epsilon()
@@ -47,23 +49,20 @@ class _Merge(Layer):
         """
         arrays = _several(self.name, inputs)
         rank = max(x.ndim for x in arrays)
+        masks = [get_keras_mask(x) if x.ndim == rank else None for x in arrays]
         arrays = [x.reshape(x.shape[0], *[1] * (rank - x.ndim), *x.shape[1:]) for x in arrays]
-        total = arrays[0]
-        for x in arrays[1:]:
-            total = type(self).COMBINE(total, x)
-        return self._finish(total, len(arrays))
+        wide = [None if m is None else _wide(m, x) for m, x in zip(masks, arrays, strict=True)]
+        return self._merged(arrays, wide)
 
-    def _finish(self, total: mx.array, count: int) -> mx.array:
-        return total
+    def _merged(self, arrays: list[mx.array], masks: list[mx.array | None]) -> mx.array:
+        """Combine arrays of one rank; a mask is as wide as its array."""
+        return functools.reduce(type(self).COMBINE, arrays)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Return the masks or-ed together, None unless every input has one."""
-        if previous_mask is None or any(mask is None for mask in previous_mask):
+        if mask is None or any(one is None for one in mask):
             return None
-        mask = previous_mask[0]
-        for other in previous_mask[1:]:
-            mask = mask | other
-        return mask
+        return functools.reduce(mx.logical_or, mask)
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
         """Return the broadcast shape; ShapeError where there is none."""
@@ -71,6 +70,11 @@ class _Merge(Layer):
         rank = max(len(s) for s in shapes)
         wide = [(s[0], *[1] * (rank - len(s)), *s[1:]) for s in shapes]
         return tuple(_common(self.name, sizes) for sizes in zip(*wide, strict=True))
+
+
+def _wide(mask: mx.array, x: mx.array) -> mx.array:
+    """A mask of time steps as a mask of all the numbers in them."""
+    return mx.broadcast_to(mask[..., None].astype(mx.bool_), x.shape)
 
 
 def _common(owner: str, sizes: tuple[int | None, ...]) -> int | None:
@@ -98,7 +102,7 @@ class Add(_Merge):
 
 @keras_export("keras.layers")
 class Multiply(_Merge):
-    """The product of all inputs.
+    """The product of all inputs; a masked number counts as 1, and as 0 where all are masked.
 
     Args:
         kwargs: the arguments of Layer.
@@ -108,10 +112,35 @@ class Multiply(_Merge):
 
     COMBINE = staticmethod(mx.multiply)
 
+    def _merged(self, arrays: list[mx.array], masks: list[mx.array | None]) -> mx.array:
+        filled = [
+            x if mask is None else mx.where(mask, x, mx.ones_like(x))
+            for x, mask in zip(arrays, masks, strict=True)
+        ]
+        product = super()._merged(filled, masks)
+        known = [mask for mask in masks if mask is not None]
+        if len(known) < len(masks):
+            return product
+        kept = functools.reduce(mx.logical_or, known)
+        return mx.where(kept, product, mx.zeros_like(product))
+
+
+class _Extreme(_Merge):
+    """The largest or smallest of numbers that are not masked."""
+
+    def _merged(self, arrays: list[mx.array], masks: list[mx.array | None]) -> mx.array:
+        total, kept = arrays[0], masks[0]
+        for x, mask in zip(arrays[1:], masks[1:], strict=True):
+            one = x if mask is None else mx.where(mask, x, total)
+            total = total if kept is None else mx.where(kept, total, one)
+            total = type(self).COMBINE(total, one)
+            kept = None if mask is None or kept is None else mask | kept
+        return total
+
 
 @keras_export("keras.layers")
-class Maximum(_Merge):
-    """The largest of all inputs, element by element.
+class Maximum(_Extreme):
+    """The largest of all inputs, element by element; a masked number does not count.
 
     Args:
         kwargs: the arguments of Layer.
@@ -123,8 +152,8 @@ class Maximum(_Merge):
 
 
 @keras_export("keras.layers")
-class Minimum(_Merge):
-    """The smallest of all inputs, element by element.
+class Minimum(_Extreme):
+    """The smallest of all inputs, element by element; a masked number does not count.
 
     Args:
         kwargs: the arguments of Layer.
@@ -147,8 +176,8 @@ class Average(_Merge):
 
     COMBINE = staticmethod(mx.add)
 
-    def _finish(self, total: mx.array, count: int) -> mx.array:
-        return total / count
+    def _merged(self, arrays: list[mx.array], masks: list[mx.array | None]) -> mx.array:
+        return super()._merged(arrays, masks) / len(arrays)
 
 
 @keras_export("keras.layers")
@@ -195,18 +224,16 @@ class Concatenate(Layer):
         """Concatenate a list of arrays."""
         return mx.concatenate(_several(self.name, inputs), axis=self.axis)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Return the concatenated masks; an input without one is not masked."""
-        if previous_mask is None or all(mask is None for mask in previous_mask):
+        if mask is None or all(one is None for one in mask):
             return None
         masks = []
-        for x, mask in zip(inputs, previous_mask, strict=True):
-            if mask is None:
+        for x, one in zip(inputs, mask, strict=True):
+            if one is None:
                 masks.append(mx.ones(x.shape, mx.bool_))
-            elif mask.ndim < x.ndim:
-                masks.append(mx.broadcast_to(mask[..., None].astype(mx.bool_), x.shape))
             else:
-                masks.append(mask)
+                masks.append(_wide(one, x) if one.ndim < x.ndim else one)
         return mx.any(mx.concatenate(masks, axis=self.axis), axis=-1)
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
@@ -285,7 +312,7 @@ class Dot(Layer):
         shape = (*left, *right) or (1,)
         return product.reshape(x.shape[0], *shape)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """Return None."""
 
     def compute_output_shape(self, input_shape: Shape) -> Any:

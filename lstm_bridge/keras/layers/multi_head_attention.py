@@ -5,6 +5,7 @@ Shape letters: N batch, T queries, S keys and values, D width, M heads, K their 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, ClassVar
 
@@ -70,7 +71,8 @@ class MultiHeadAttention(WeightedLayer):
         dropout: fraction of the weights to drop in training. Default: 0.
         use_bias: whether the projections have biases. Default: True.
         output_shape: width of the output. Default: None, the query's.
-        attention_axes: refused unless None or the only time axis. Default: None.
+        attention_axes: axes of the query that attend to each other. Default: None, all between
+            the batch's and the last.
         sliding_window: how far a query looks to either side. Default: None, all the way.
         flash_attention: refused when True. Default: None.
         kernel_initializer: of all kernels. Default: ``"glorot_uniform"``.
@@ -94,9 +96,7 @@ class MultiHeadAttention(WeightedLayer):
     ARGUMENT_NOTES: ClassVar[dict[str, str]] = {
         **Layer.ARGUMENT_NOTES,
         **notes_on("kernel", "bias"),
-        "attention_axes": "refused unless None or 1: inputs have one time axis",
         "flash_attention": "no effect when False; refused when True",
-        "use_gate": "refused unless False",
         "seed": RANDOM_STREAM,
     }
     supports_masking = True
@@ -134,28 +134,36 @@ class MultiHeadAttention(WeightedLayer):
         self.use_bias, self.seed = use_bias, seed
         self.output_shape = _width(output_shape)
         self.sliding_window = sliding_window and positive("sliding_window", sliding_window)
-        axes = attention_axes if isinstance(attention_axes, (list, tuple)) else [attention_axes]
-        if flash_attention or use_gate or list(axes) not in ([None], [1], [-1], [-2]):
+        if flash_attention:
             raise UnsupportedError(
-                "MultiHeadAttention",
-                expected="no flash_attention, no use_gate, and one attention axis, the first",
-                got=f"{flash_attention}, {use_gate}, {attention_axes}",
+                "MultiHeadAttention flash_attention", expected="None or False", got="True"
             )
+        self.use_gate = use_gate
+        self.attention_axes = _axes(attention_axes)
         self._seed_generator = SeedGenerator(seed)
 
     def build(self, query_shape: Shape, value_shape: Shape, key_shape: Shape = None) -> None:
         """Create the four projections."""
         key_shape = value_shape if key_shape is None else key_shape
-        if any(len(shape) != 3 for shape in (query_shape, value_shape, key_shape)):
-            raise ShapeError(f"{self.name} input", expected="three axes", got=str(query_shape))
+        rank = len(query_shape)
+        if rank < 3 or any(len(shape) != rank for shape in (value_shape, key_shape)):
+            raise ShapeError(
+                f"{self.name} input",
+                expected="three axes or more, as many in query, value and key",
+                got=f"{query_shape}, {value_shape}, {key_shape}",
+            )
+        axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
+        self.attention_axes = tuple(a % rank for a in axes)
         query_width = int(query_shape[-1])
         heads = (self.num_heads, self.key_dim)
         values = (self.num_heads, self.value_dim)
         self.query_dense = self._projection(1, heads, "query", query_shape)
         self.key_dense = self._projection(1, heads, "key", key_shape)
+        if self.use_gate:
+            self.gate_dense = self._projection(1, values, "gate", query_shape)
         self.value_dense = self._projection(1, values, "value", value_shape)
         out = (query_width,) if self.output_shape is None else self.output_shape
-        self.output_dense = self._projection(2, out, "attention_output", (None, None, *values))
+        self.output_dense = self._projection(2, out, "attention_output", (None, *values))
 
     def _projection(self, bound: int, axes: Any, name: str, shape: Shape) -> HeadProjection:
         made = HeadProjection(bound, tuple(axes), self._arguments, name=name, dtype=self.dtype)
@@ -198,19 +206,40 @@ class MultiHeadAttention(WeightedLayer):
         keep = self._kept(query.shape[1], value.shape[1], masks, use_causal_mask, attention_mask)
         q = self.query_dense(_bare(query)) * (1.0 / math.sqrt(float(self.key_dim)))
         k, v = self.key_dense(_bare(key)), self.value_dense(_bare(value))
-        q, k, v = (mx.swapaxes(a, 1, 2) for a in (q, k, v))  # [N, M, T or S, K]
-        scores = q @ mx.swapaxes(k, -2, -1)
-        if keep is not None:
-            low = mx.full(scores.shape, -3e4 if scores.dtype == mx.float16 else -1e9, scores.dtype)
-            weights = mx.softmax(mx.where(keep, scores, low), axis=-1)
-            weights = mx.where(keep, weights, mx.zeros_like(weights))
-        else:
-            weights = mx.softmax(scores, axis=-1)
-        dropped = self._dropped(weights) if training and self.dropout > 0 else weights
-        output = self.output_dense(mx.swapaxes(dropped @ v, 1, 2))
+        # Keras's fused path, without dropout and scores, spreads a query that may look at nothing
+        # over all keys; its other path gives such a query zeros.
+        spread = q.ndim == 4 and self.dropout == 0 and not return_attention_scores
+        output, weights = self._attend(q, k, v, (keep, spread), training)
+        if self.use_gate:
+            output = output * mx.sigmoid(self.gate_dense(_bare(query)))
+        output = self.output_dense(output)
         if query_mask is not None:
             set_keras_mask(output, query_mask)
         return (output, weights) if return_attention_scores else output
+
+    def _attend(
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        kept: tuple[mx.array | None, bool],
+        training: bool | None,
+    ) -> tuple[mx.array, mx.array]:
+        """Return ``[N, …, T, …, M, K]`` and the weights ``[N, …, M, T, …, S, …]``."""
+        axes = self.attention_axes or ()
+        count = len(axes)
+        others = [a for a in range(q.ndim - 1) if a not in axes]
+        order = [*others, *axes, q.ndim - 1]
+        q, k, v = (mx.transpose(a, order) for a in (q, k, v))
+        free, T, S = q.shape[: len(others)], q.shape[len(others) : -1], k.shape[len(others) : -1]
+        q, k, v = (a.reshape(*free, -1, a.shape[-1]) for a in (q, k, v))
+        scores = (q @ mx.swapaxes(k, -2, -1)).reshape(*free, *T, *S)
+        weights = _softmax(scores, *kept, count)
+        dropped = self._dropped(weights) if training and self.dropout > 0 else weights
+        flat = dropped.reshape(*free, math.prod(T), math.prod(S))
+        output = (flat @ v).reshape(*free, *T, v.shape[-1])
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return mx.transpose(output, back), weights
 
     def _kept(
         self,
@@ -220,7 +249,7 @@ class MultiHeadAttention(WeightedLayer):
         causal: bool,
         attention_mask: mx.array | None,
     ) -> mx.array | None:
-        """Return which scores count, broadcast over ``[N, M, T, S]``."""
+        """Return which scores count: ``[N, T, S]``, or what broadcasts to it."""
         found = [mx.expand_dims(m.astype(mx.bool_), axis) for m, axis in masks if m is not None]
         rows, columns = mx.arange(T)[:, None], mx.arange(S)[None, :]
         if causal:
@@ -229,11 +258,7 @@ class MultiHeadAttention(WeightedLayer):
             found.append((mx.abs(rows - columns) < self.sliding_window)[None])
         if attention_mask is not None:
             found.append(attention_mask.astype(mx.bool_))
-        keep = None
-        for one in found:
-            wide = one if one.ndim == 4 else mx.expand_dims(one, 1)
-            keep = wide if keep is None else keep & wide
-        return keep
+        return functools.reduce(mx.logical_and, found) if found else None
 
     def _dropped(self, weights: mx.array) -> mx.array:
         if self.dropout >= 1:
@@ -257,8 +282,8 @@ class MultiHeadAttention(WeightedLayer):
             "activity_regularizer": None,
             **super().get_config(),
             **{name: getattr(self, name) for name in (*names, "sliding_window", "seed")},
-            "use_gate": False,
-            "attention_axes": None if not self.built else [1],
+            "use_gate": self.use_gate,
+            "attention_axes": self.attention_axes and list(self.attention_axes),
             **self._parts_config(),
         }
 
@@ -266,6 +291,27 @@ class MultiHeadAttention(WeightedLayer):
 def _bare(x: mx.array) -> mx.array:
     """The same values as an array that no mask is attached to: projections would lose it."""
     return x[:]
+
+
+def _softmax(scores: mx.array, keep: mx.array | None, spread: bool, count: int) -> mx.array:
+    """Softmax over the last axes, of the scores that count."""
+    axes = list(range(-count, 0))
+    if keep is None:
+        return mx.softmax(scores, axis=axes)
+    while keep.ndim < scores.ndim:
+        keep = mx.expand_dims(keep, -2 * count - 1)
+    low = mx.full(scores.shape, -3e4 if scores.dtype == mx.float16 else -1e9, scores.dtype)
+    weights = mx.softmax(mx.where(keep, scores, low), axis=axes)
+    return weights if spread else mx.where(keep, weights, mx.zeros_like(weights))
+
+
+def _axes(attention_axes: Any) -> tuple[int, ...] | None:
+    if attention_axes is None:
+        return None
+    axes = (attention_axes,) if isinstance(attention_axes, int) else tuple(attention_axes)
+    if not axes or any(isinstance(a, bool) or not isinstance(a, int) for a in axes):
+        raise UsageError("attention_axes", expected="axes of the query", got=repr(attention_axes))
+    return axes
 
 
 def _width(output_shape: Any) -> tuple[int, ...] | None:

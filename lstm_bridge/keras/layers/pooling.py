@@ -313,7 +313,7 @@ class GlobalAveragePooling1D(_GlobalPooling):
         count = mx.sum(keep.astype(inputs.dtype), axis=self._axes, keepdims=self.keepdims)
         return mx.sum(kept, axis=self._axes, keepdims=self.keepdims) / count
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """Return None: there is no time left to mask."""
 
 

@@ -142,9 +142,9 @@ class RNN(Layer):
         ]
         return output, *states
 
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+    def compute_mask(self, _: Any, mask: Any) -> Any:
         """Return the sequence's mask with return_sequences, else None; states have none."""
-        mask = call_spec.leaves(previous_mask)[0]
+        mask = call_spec.leaves(mask)[0]
         output_mask = mask if self.return_sequences else None
         return [output_mask, *[None] * len(self.state_size)] if self.return_state else output_mask
 

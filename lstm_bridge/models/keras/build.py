@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lstm_bridge.converters.keras_calls import Call, History, Wiring, wiring
+from lstm_bridge.converters.keras_calls import Call, Constant, History, Wiring, wiring
 from lstm_bridge.converters.keras_layers import is_operation, layer_config, unsupported
 from lstm_bridge.converters.keras_options import Config, Reader
 from lstm_bridge.converters.keras_tree import MODELS as MODEL_CLASSES
@@ -13,7 +14,8 @@ from lstm_bridge.errors import BridgeError, ConfigError
 from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.models.classes import make
 from lstm_bridge.models.graph import Graph, Node, Ref
-from lstm_bridge.models.keras.operations import KERAS_OPERATIONS, inferred_shape
+from lstm_bridge.models.keras.operations import KERAS_OPERATIONS, constant, inferred_shape
+from lstm_bridge.models.keras.over_time import TimeDistributedModel
 from lstm_bridge.models.keras.runtime import KerasModel
 from lstm_bridge.models.whole import Part
 
@@ -47,8 +49,21 @@ def check_layers(wires: Wiring, reader: Reader, where: str) -> None:
     for name, layer in wires.layers.items():
         if is_operation(layer):
             operation_of(layer, reader, where + name)
+        elif layer["class_name"] == "TimeDistributed" and holds_model(layer):
+            continue  # its layers are checked when it is built
         elif layer["class_name"] not in (*MODEL_CLASSES, "InputLayer"):
             layer_config(layer, reader, where + name)
+
+
+def holds_model(layer: Config) -> bool:
+    """Say whether a TimeDistributed has a whole model inside, however deep."""
+    inner: Any = layer
+    for _ in range(_MAX_DEPTH):
+        config = inner.get("config") if isinstance(inner, dict) else None
+        inner = config.get("layer") if isinstance(config, dict) else None
+        if not isinstance(inner, dict) or inner.get("class_name") != "TimeDistributed":
+            break
+    return isinstance(inner, dict) and inner.get("class_name") in MODEL_CLASSES
 
 
 def operation_of(layer: Config, reader: Reader, where: str) -> str:
@@ -72,7 +87,7 @@ class _Builder:
         self._parts: dict[str, Part] = {}
         self._shapes: dict[tuple[str, int], Any] = {(i.name, 0): i.shape for i in wires.inputs}
         self._nodes = [Node(_node_name(i.name, 0), "input") for i in wires.inputs]
-        self._items: set[str] = set()
+        self._added: set[str] = set()
 
     def add(self, call: Call) -> None:
         """Add one call: its layer, if this is the first, and its node."""
@@ -115,6 +130,8 @@ class _Builder:
         if layer["class_name"] in MODEL_CLASSES:
             inner = build(layer, self._reader, f"{place}.", self._depth + 1)
             return Part(name, KerasModel.KIND, {}, inner)
+        if layer["class_name"] == "TimeDistributed" and holds_model(layer):
+            return self._over_time(name, layer, place)
         kind, options = layer_config(layer, self._reader, place)
         options["name"] = name.rpartition("/")[2] or "layer"
         kind = f"keras.layers.{kind}"
@@ -124,9 +141,19 @@ class _Builder:
             made.build(**shapes)
         return Part(name, kind, options, made, made.get_build_config())
 
+    def _over_time(self, name: str, layer: Config, place: str) -> Part:
+        """A model, or one at every step of another sequence, at every time step."""
+        inner = layer["config"]["layer"]
+        if inner["class_name"] in MODEL_CLASSES:
+            model = build(inner, self._reader, f"{place}.layer.", self._depth + 1)
+        else:
+            model = self._over_time("layer", inner, f"{place}.layer").module
+        made = TimeDistributedModel.around(model, name.rpartition("/")[2])
+        return Part(name, TimeDistributedModel.KIND, {}, made)
+
     def _check_keywords(self, layer: Any, call: Call) -> None:
         if isinstance(layer, KerasModel):
-            wrong = [k for k in call.kwargs if k != "training"]
+            wrong = [k for k in call.kwargs if k not in ("training", "mask")]
         else:
             known = call_spec.parameters_of(type(layer).call)
             wrong = [k for k in call.kwargs if k not in known and k != "training"]
@@ -138,21 +165,35 @@ class _Builder:
     def _shaped(self, value: Any) -> Any:
         """Put shapes in the place of tensors."""
         if isinstance(value, History):
-            return _Shape(_nth(self._shapes[value.layer, value.call], value.output))
+            shapes = self._shapes[value.layer, value.call]
+            return _standing(shapes if value.output is None else _nth(shapes, value.output))
+        if isinstance(value, Constant):
+            return constant(*value)
         return _map(self._shaped, value)
 
     def _referred(self, value: Any) -> Any:
         """Put references to nodes in the place of tensors; several outputs are picked apart."""
+        if isinstance(value, Constant):
+            name = self._new_name("constant")
+            self._nodes.append(Node(name, "keras.Constant", "", tuple(value)))
+            return Ref(name)
         if not isinstance(value, History):
             return _map(self._referred, value)
         node = _node_name(value.layer, value.call)
-        if not _is_several(self._shapes[value.layer, value.call]):
+        if value.output is None or not _is_several(self._shapes[value.layer, value.call]):
             return Ref(node)
         item = f"{node}[{value.output}]"
-        if item not in self._items:
-            self._items.add(item)
-            self._nodes.append(Node(item, "item", "", (Ref(node), value.output)))
+        if item not in self._added:
+            self._added.add(item)
+            self._nodes.append(Node(item, "keras.Output", "", (Ref(node), value.output)))
         return Ref(item)
+
+    def _new_name(self, stem: str) -> str:
+        """A name that no layer has."""
+        taken = {*self._wires.layers, *self._added}
+        name = next(n for n in (f"{stem}_{k}" for k in itertools.count()) if n not in taken)
+        self._added.add(name)
+        return name
 
     def finish(self, name: str) -> KerasModel:
         """Return the model."""
@@ -160,11 +201,14 @@ class _Builder:
         nodes = (*self._nodes, Node("output", "output", "", (outputs,)))
         order = [n for n in self._wires.layers if n in self._parts]
         inputs = [
-            {"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in self._wires.inputs
+            {"name": i.name, "shape": list(i.shape), "dtype": i.dtype, "key": i.key or i.name}
+            for i in self._wires.inputs
         ]
         shapes = {c.layer: _plain(self._shapes[c.layer, c.index]) for c in self._wires.calls}
         returned = _plain(_bare(self._shaped(self._wires.outputs)))
         options = {"name": name, "inputs": inputs, "shapes": shapes, "output_shapes": returned}
+        # Keras 3 lets what a model is told replace what a call was built with; Keras 2 does not.
+        options["told_training_holds"] = self._reader.major >= 3
         model = KerasModel([self._parts[n] for n in order], Graph(nodes), None, options)
         return model.eval()  # type: ignore[no-any-return]
 
@@ -182,22 +226,49 @@ def _node_name(layer: str, call: int) -> str:
 
 def _map(function: Any, value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(function(v) for v in value)
+        made = [function(v) for v in value]
+        return made if isinstance(value, list) else tuple(made)
     if isinstance(value, Mapping):
         return {k: function(v) for k, v in value.items()}
     return value
 
 
 def _is_several(shapes: Any) -> bool:
-    return isinstance(shapes, list | tuple) and any(isinstance(s, list | tuple) for s in shapes)
+    if isinstance(shapes, Mapping):
+        return True
+    return isinstance(shapes, list | tuple) and any(
+        isinstance(s, list | tuple | Mapping) for s in shapes
+    )
 
 
 def _nth(shapes: Any, output: int) -> Any:
-    return shapes[output] if _is_several(shapes) else shapes
+    """The shape of one output, as Keras counts through a nest of them."""
+    return list(_each(shapes))[output] if _is_several(shapes) else shapes
+
+
+def _each(shapes: Any) -> Iterator[Any]:
+    if not _is_several(shapes):
+        yield shapes
+        return
+    inner = [shapes[k] for k in sorted(shapes)] if isinstance(shapes, Mapping) else shapes
+    for one in inner:
+        yield from _each(one)
+
+
+def _standing(shapes: Any) -> Any:
+    """A stand-in for each array of a nest."""
+    if not _is_several(shapes):
+        return _Shape(shapes)
+    if isinstance(shapes, Mapping):
+        return {k: _standing(v) for k, v in shapes.items()}
+    return [_standing(v) for v in shapes]
 
 
 def _plain(shapes: Any) -> Any:
-    return _map(_plain, list(shapes)) if isinstance(shapes, list | tuple) else shapes
+    """The same as JSON has it."""
+    if isinstance(shapes, list | tuple):
+        return [_plain(s) for s in shapes]
+    return _map(_plain, shapes)
 
 
 def _bare(value: Any) -> Any:
@@ -239,9 +310,8 @@ def _output_shapes(layer: Any, args: Any, kwargs: Any) -> Any:
 
 def _model_shapes(model: KerasModel) -> Any:
     """Return the shapes of a nested model's outputs, as its own calls found them."""
-    shapes = model._options["output_shapes"]
+    return _tupled(model._options["output_shapes"])
+
+
+def _tupled(shapes: Any) -> Any:
     return _map(_tupled, shapes) if _is_several(shapes) else tuple(shapes)
-
-
-def _tupled(shape: Any) -> Any:
-    return tuple(shape) if isinstance(shape, list) else shape

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -17,7 +19,8 @@ from lstm_bridge.core.arrays import as_array
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.keras.masks import get_keras_mask, set_keras_mask
-from lstm_bridge.models.graph import execute
+from lstm_bridge.models.graph import Graph, execute
+from lstm_bridge.models.keras.nest import in_order
 from lstm_bridge.models.operations import OPERATIONS
 from lstm_bridge.models.whole import MODELS, Model
 
@@ -75,13 +78,16 @@ class KerasModel(Model):
 
     # --- calling -------------------------------------------------------------------------------
 
-    def __call__(self, *inputs: Any, training: bool | None = None, **named: Any) -> Any:
+    def __call__(
+        self, *inputs: Any, training: bool | None = None, mask: Any = None, **named: Any
+    ) -> Any:
         """Run the model.
 
         Args:
             inputs: one array; or several, or a list, or a dictionary by input name.
-            training: as in Keras. Default: what the model around says, else whether ``train()``
-                or ``eval()`` was called last; a loaded model is in ``eval()``.
+            training: as in Keras. Default: what the model around says, else True after
+                ``train()``, else what each call was built with.
+            mask: boolean, of the first input, or a list of the inputs' masks. Default: None.
             named: inputs by name.
 
         Returns:
@@ -92,23 +98,39 @@ class KerasModel(Model):
             ShapeError: an input has another shape than the model's.
         """
         values = self._given(inputs, named)
+        for name, one in zip(self._graph.inputs, in_order(mask), strict=False):
+            if one is not None:
+                values[name] = values[name][:]  # the caller's own array gets no mask
+                set_keras_mask(values[name], as_array(one, "mask"))
         if training is None:
             training = call_spec.training_context.get()
-        training = self.training if training is None else training
+        if training is None and self.training:
+            training = True
+        told = training is not None and self._options.get("told_training_holds")
         token = call_spec.training_context.set(training)
         try:
-            return execute(self._graph, self, OPERATIONS, values)
+            return execute(self._told_graph if told else self._graph, self, OPERATIONS, values)
         finally:
             call_spec.training_context.reset(token)
 
+    @cached_property
+    def _told_graph(self) -> Graph:
+        """The graph without the ``training`` that calls were built with."""
+        kwargs = ({k: v for k, v in n.kwargs.items() if k != "training"} for n in self._graph.nodes)
+        return Graph(
+            tuple(replace(n, kwargs=k) for n, k in zip(self._graph.nodes, kwargs, strict=True))
+        )
+
     def _given(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-        if len(inputs) == 1 and isinstance(inputs[0], list | tuple):
-            inputs = tuple(inputs[0])
         one: Any = inputs[0] if len(inputs) == 1 else None
-        if isinstance(one, dict):
-            inputs, named = (), {**one, **named}
-        values = self._bound(inputs, named)
         about = {str(entry["name"]): entry for entry in self._options["inputs"]}
+        if isinstance(one, dict):
+            names = {str(e.get("key", name)): name for name, e in about.items()}
+            by_name = {names.get(str(k), str(k)): v for k, v in one.items()}
+            inputs, named = (), {**by_name, **named}
+        elif isinstance(one, list | tuple):
+            inputs = tuple(in_order(one))
+        values = self._bound(inputs, named)
         return {name: _as_input(value, about[name]) for name, value in values.items()}
 
     def predict(self, x: Any, batch_size: int = 32, verbose: str | int = "auto") -> Any:

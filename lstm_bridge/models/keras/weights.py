@@ -20,6 +20,7 @@ from lstm_bridge.converters.recipe import (
 )
 from lstm_bridge.errors import SemanticError
 from lstm_bridge.keras.layers.state import StateHolder, flat
+from lstm_bridge.models.keras.over_time import TimeDistributedModel
 from lstm_bridge.models.keras.runtime import KerasModel
 
 _DEPENDENCIES = "_layer_checkpoint_dependencies"  # Keras 2.13–2.15's word for "layers"
@@ -102,9 +103,17 @@ def _slots(model: KerasModel, config: Config, name: str, path: str) -> Iterator[
         here = f"{path}layers/{base}" + (f"_{count}" if count else "")
         module = modules[key]
         if isinstance(module, KerasModel):
-            yield from _slots(module, layer, f"{name}{key}.", f"{here}/")
+            yield from _model_slots(module, layer, f"{name}{key}", here)
         else:
             yield from _layer_slots(module, f"{name}{key}", here, layer)
+
+
+def _model_slots(model: KerasModel, config: Config, name: str, path: str) -> Iterator[Slot]:
+    """Yield the weights of a nested model, through the TimeDistributed that it may stand in."""
+    while isinstance(model, TimeDistributedModel):
+        model, config = model.layer, config["config"]["layer"]
+        name, path = f"{name}.layer", f"{path}/layer"
+    yield from _slots(model, config, f"{name}.", f"{path}/")
 
 
 def _layer_slots(layer: Any, name: str, path: str, config: Any) -> Iterator[Slot]:
