@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from lstm_bridge.core import native
 from lstm_bridge.equivalence.judge import Verdict
 from lstm_bridge.pytorch_forecasting import layers
 from lstm_bridge.pytorch_forecasting._dropout import Dropout
@@ -122,7 +123,9 @@ def test_vmap_over_series_is_the_batch(kind: str) -> None:
     layer = made(kind)
     x = mx.random.normal((5, 4, 3))
     mapped = mx.vmap(lambda x: layer(x[:, None])[0][:, 0], in_axes=1, out_axes=1)(x)
-    np.testing.assert_array_max_ulp(np.array(mapped), np.array(layer(x)[0]), maxulp=64)
+    with native.disabled():  # what is mapped runs on MLX's own operations too
+        batch = layer(x)[0]
+    np.testing.assert_array_max_ulp(np.array(mapped), np.array(batch), maxulp=64)
     whole = mx.grad(lambda x: layer(x)[0].sum())(x)
     one = mx.grad(lambda x: layer(x[:, None])[0].sum())
     parts = mx.vmap(one, in_axes=1, out_axes=1)(x)
