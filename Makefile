@@ -16,12 +16,13 @@ help: ## Print this list
 
 setup: $(HAS)test $(HAS)lint $(HAS)docs ## Make .venv with the package and everything that works on it
 
-demo: $(HAS)plot ## Convert, run and judge a torch and a Keras fixture, without torch or Keras
-	$(BRIDGE) convert fixtures/torch_forecaster.pt out/torch_forecaster --assume batch_first=true --force
-	$(BRIDGE) verify fixtures/torch_forecaster.pt out/torch_forecaster --assume batch_first=true --plot out/torch_forecaster.png
-	$(BRIDGE) convert fixtures/keras_forecaster.keras out/keras_forecaster --force
-	$(BRIDGE) verify fixtures/keras_forecaster.keras out/keras_forecaster --plot out/keras_forecaster.png
-	@echo "Converted models and plots are in out/."
+demo: $(HAS)plot ## Port and judge two whole models, one of torch and one of Keras, without either
+	$(BRIDGE) convert fixtures/torch_forecaster_recorded.pt out/torch_forecaster --force
+	$(BRIDGE) verify fixtures/torch_forecaster_recorded.pt out/torch_forecaster --plot out/torch_forecaster.png
+	$(BRIDGE) convert fixtures/keras_classifier.keras out/keras_classifier --force
+	$(BRIDGE) verify fixtures/keras_classifier.keras out/keras_classifier --plot out/keras_classifier.png
+	@echo "Two whole models run on MLX now: lstm_bridge.load('out/torch_forecaster'), and out/keras_classifier."
+	@echo "The plots of their errors are beside them."
 
 test: $(HAS)test ## Run the tests, against live torch, Keras and pytorch-forecasting
 	$(BIN)/python -m pytest -n auto

@@ -167,6 +167,11 @@ def _spell(key: Any) -> str | None:
     return str(key) if type(key) in (str, int) else None
 
 
+def class_of(root: Any) -> str:
+    """Return the class of a pickled object; "" of plain data."""
+    return _class(root) if isinstance(root, Opaque) else ""
+
+
 def _class(node: Opaque) -> str:
     """Return the class an opaque object is of, seeing through protocol 0's helper."""
     if node.args and isinstance(node.args[0], Global) and node.maker.endswith("._reconstructor"):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from lstm_bridge.checkpoints.place import Place
 from lstm_bridge.checkpoints.probe import Probe
 from lstm_bridge.checkpoints.torch_pickle import StorageRef, TensorRef, load_pickle
 from lstm_bridge.checkpoints.torch_tensors import StorageFile, check_view
-from lstm_bridge.checkpoints.torch_tree import flatten
+from lstm_bridge.checkpoints.torch_tree import class_of, flatten
 from lstm_bridge.checkpoints.zip_archive import ZipArchive
 from lstm_bridge.errors import quote
 
 _MAX_PICKLE = 64 << 20
+_MAX_CODE = 8 << 20
 _NEWEST = 10  # torch's kMaxSupportedFileFormatVersion
 _KEY = re.compile(r"[A-Za-z0-9_.-]+")
 _PICKLE = "/data.pkl"
@@ -61,22 +62,67 @@ class TorchZip(StorageFile):
             "sections": tree.sections,
             "values": tree.values,
             "torchscript": any(name.startswith(f"{root}/code/") for name in archive.members),
+            "class": class_of(root_object),
         }
         return file
 
-    def _stored(self, name: str, ref: TensorRef, place: Place) -> int | None:
+    def code(self, name: str) -> str:
+        """Return the text of a TorchScript source file, to be read and never run.
+
+        Args:
+            name: its path below ``code/``.
+
+        Raises:
+            ContainerError: there is none, it is too long, or no text.
+        """
+        member = f"{self.root}/code/{name}"
+        if member not in self.archive.members:
+            raise self.archive.place.container(f"a member {quote(member)}", "none")
+        try:
+            return self.archive.read(member, _MAX_CODE).decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.archive.place.inside(member).container("text", "other bytes") from None
+
+    def constants(self) -> list[str]:
+        """Return the names of a TorchScript archive's constants, which are tensors from now on.
+
+        Raises:
+            ContainerError: the archive's list of them is damaged.
+            TensorError: one of them is.
+        """
+        name = f"{self.root}/constants.pkl"
+        if name not in self.archive.members:
+            return []
+        place = self.archive.place.inside(name)
+        found, _ = load_pickle(io.BytesIO(self.archive.read(name, _MAX_PICKLE)), place)
+        if not isinstance(found, list | tuple):
+            raise place.container("a list of constants", type(found).__name__)
+        names = []
+        for index, ref in enumerate(found):
+            one = f"_constant_{index}"
+            if not isinstance(ref, TensorRef) or one in self.views:
+                raise place.container("tensors as constants", type(ref).__name__)
+            view = check_view(one, ref, self._stored(one, ref, place, "constants"), place)
+            self.views[one] = replace(view, key=f"constants/{view.key}")
+            names.append(one)
+        self.describe()
+        return names
+
+    def _stored(self, name: str, ref: TensorRef, place: Place, folder: str = "data") -> int | None:
         """Return the length of the storage's member."""
         if not isinstance(ref.storage, StorageRef):
             return None
         key = ref.storage.key
         if not _KEY.fullmatch(key) or key in (".", ".."):
             raise place.tensor(name, "a storage key of letters and digits", quote(key))
-        member = self.archive.members.get(f"{self.root}/data/{key}")
+        member = self.archive.members.get(f"{self.root}/{folder}/{key}")
         return None if member is None else member.size
 
     def read_storage(self, key: str, offset: int, out: memoryview) -> None:
         """Fill ``out`` from the storage's member."""
-        self.archive.read_into(f"{self.root}/data/{key}", offset, out)
+        # A key of the pickle's own has no slash: this one is among the constants.
+        where = key if "/" in key else f"data/{key}"
+        self.archive.read_into(f"{self.root}/{where}", offset, out)
 
     def close(self) -> None:
         """Release the file."""
@@ -92,7 +138,8 @@ def _root(archive: ZipArchive) -> str:
 
 
 def _check_version(archive: ZipArchive, root: str) -> None:
-    name = f"{root}/version"
+    places = (f"{root}/version", f"{root}/.data/version")  # the second from version 10 on
+    name = next((place for place in places if place in archive.members), places[0])
     version = archive.read(name, 16).strip() if name in archive.members else b""
     if not version.isdigit() or not 1 <= int(version) <= _NEWEST:
         expected = f"torch's file version from 1 to {_NEWEST}"

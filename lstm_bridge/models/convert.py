@@ -26,6 +26,7 @@ from lstm_bridge.models.json_file import read_object
 from lstm_bridge.models.quantize import BITS
 from lstm_bridge.models.schema import MARK, WEIGHTS, read_config
 from lstm_bridge.models.source import Choices, Pathish, entries, opened
+from lstm_bridge.models.torch.script import is_script
 from lstm_bridge.models.whole_source import WholeSource, content_of, refuse_quantized, whole_source
 
 LAYOUTS = ("source", "mlx")
@@ -163,9 +164,14 @@ def _content(
     plan.require(str(source))
     check_whole(str(source), written_for, plan)
     content = of_plan(plan, _translated(plan, written_for, entries(checkpoint)))
-    if "config" in checkpoint.metadata and why and not plan.code:
+    if _describes(checkpoint) and why and not plan.code:
         content = content._replace(left_out={**content.left_out, "the whole model": why})
     return content
+
+
+def _describes(checkpoint: Checkpoint) -> bool:
+    """Whether a file says more than weights, so that it is worth saying why that is not used."""
+    return "config" in checkpoint.metadata or is_script(checkpoint)
 
 
 def _write_folder(folder: Path, accountant: Accountant, account: Account) -> None:

@@ -9,6 +9,7 @@ the nodes before them, too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -148,6 +149,8 @@ def encode(value: Any) -> Any:
         return [encode(v) for v in value]
     if isinstance(value, Mapping):
         return {"dict": {str(k): encode(v) for k, v in value.items()}}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UsageError(
@@ -160,6 +163,7 @@ _TAGGED: dict[str, Callable[[Any], Any]] = {
     "tuple": lambda v: tuple(decode(x) for x in v),
     "slice": lambda v: slice(*(decode(x) for x in v)),
     "ellipsis": lambda v: Ellipsis,
+    "float": lambda v: float(str(v)),
     "dict": lambda v: {k: decode(x) for k, x in v.items()},
     "graph": lambda v: Graph(tuple(_node(n) for n in v)),
 }

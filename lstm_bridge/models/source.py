@@ -8,14 +8,19 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mlx.utils import tree_flatten
+
 from lstm_bridge.checkpoints import open_checkpoint
 from lstm_bridge.checkpoints.base import Array, Checkpoint
 from lstm_bridge.converters.layer import FoundLayer, Tensors
-from lstm_bridge.converters.plan import Plan, make_plan
-from lstm_bridge.converters.recipe import Entry, Source, evaluate
+from lstm_bridge.converters.plan import DIALECTS, Plan, make_plan
+from lstm_bridge.converters.recipe import Entry, Recipe, Source, evaluate
+from lstm_bridge.errors import BridgeError
 from lstm_bridge.models.directory import index_in, is_converted
 from lstm_bridge.models.json_file import read_object
 from lstm_bridge.models.schema import WEIGHTS, check_present, names_of, read_config
+from lstm_bridge.models.torch.script import is_script, script_structure
+from lstm_bridge.models.whole import Model
 
 Pathish = str | PathLike[str]
 
@@ -63,12 +68,38 @@ def opened(file: Pathish, choices: Choices) -> Iterator[tuple[Checkpoint, Plan]]
             yield checkpoint, _narrowed(_plan_of_folder(path, checkpoint), choices)
         return
     with open_checkpoint(index_in(path) or path) as checkpoint:
-        plan = make_plan(_tensors(checkpoint, choices), choices.ignore)
+        plan = _plan_of_record(checkpoint) if is_script(checkpoint) and not choices.ignore else None
+        if plan is None:
+            plan = make_plan(_tensors(checkpoint, choices), choices.ignore)
         yield checkpoint, _narrowed(plan, choices)
 
 
 def _narrowed(plan: Plan, choices: Choices) -> Plan:
     return plan if choices.prefix is None else plan.only(choices.prefix)
+
+
+def _plan_of_record(checkpoint: Checkpoint) -> Plan | None:
+    """Plan a recorded module by its record; None where that cannot be followed."""
+    try:
+        model, recipes = script_structure(checkpoint)
+    except BridgeError:
+        return None
+    layers = layers_in(model, recipes)
+    used = {layer.name_of(p) for layer in layers for p in layer.parameters}
+    passed = {name: name for name in checkpoint.tensors if name not in used}
+    return Plan(tuple(layers), passed, {}, {}, {}, ())
+
+
+def layers_in(model: Model, recipes: Mapping[str, Recipe]) -> list[FoundLayer]:
+    """Return the recurrent layers of a whole model, in order of their paths."""
+    kinds = {kind for dialect in DIALECTS.values() for kind in dialect.kinds}
+    found = []
+    for part in sorted(model.parts, key=lambda part: part.path):
+        if part.kind in kinds:
+            own = [name for name, _ in tree_flatten(part.module.parameters())]
+            made = {name: recipes[f"{part.path}.{name}"] for name in own}
+            found.append(FoundLayer(part.path, part.kind, part.options, made))
+    return found
 
 
 def _plan_of_folder(folder: Path, checkpoint: Checkpoint) -> Plan:

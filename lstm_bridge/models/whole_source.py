@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from lstm_bridge.checkpoints.base import Checkpoint
-from lstm_bridge.checkpoints.dtypes import DTYPES
 from lstm_bridge.converters.layer import FoundLayer
 from lstm_bridge.converters.recipe import Recipe, Source
 from lstm_bridge.errors import BridgeError, UsageError
+from lstm_bridge.models.blank import blank_arrays
 from lstm_bridge.models.content import Content
 from lstm_bridge.models.directory import is_converted
 from lstm_bridge.models.folder import whole_of
 from lstm_bridge.models.keras.load import structure_of
 from lstm_bridge.models.quantize import quantize
 from lstm_bridge.models.schema import read_config
+from lstm_bridge.models.torch.script import is_script, script_structure
 from lstm_bridge.models.whole import Model
 
 
@@ -52,6 +52,8 @@ def whole_source(path: Path, checkpoint: Checkpoint, config: Any = None) -> Whol
             model, recipes, unused = structure_of(checkpoint, config)
             left_out = dict.fromkeys(unused, "random state, not weights")
             return WholeSource(model, recipes, left_out)
+        if is_script(checkpoint):
+            return WholeSource(*script_structure(checkpoint), {})
     except BridgeError as error:
         return str(error)
     return "the file holds weights, and not what is done with them"
@@ -61,9 +63,7 @@ def _of_folder(folder: Path, checkpoint: Checkpoint) -> WholeSource | str:
     config = read_config(folder)
     if "graph" not in config:
         return "the folder holds layers, and not what is done with them"
-    with mx.stream(mx.cpu):  # float64 has no other place
-        blank = {n: mx.zeros(t.shape, DTYPES[t.dtype].mlx) for n, t in checkpoint.tensors.items()}
-    model = whole_of(folder, config, blank)
+    model = whole_of(folder, config, blank_arrays(checkpoint.tensors))
     return WholeSource(model, {name: Source(name) for name in checkpoint.tensors}, {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -73,5 +74,6 @@ def test_the_demo_runs_where_torch_and_keras_cannot_be_imported(tmp_path: Path) 
         assert done.returncode == 0, f"lstm-bridge {command}\n{done.stdout}{done.stderr}"
     assert verbs == ["convert", "verify"] * 2
     made = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").glob("**/*.*")}
-    for name in ("torch_forecaster", "keras_forecaster"):
+    for name in ("torch_forecaster", "keras_classifier"):
+        assert "graph" in json.loads((tmp_path / "out" / name / "config.json").read_text())
         assert {f"{name}/config.json", f"{name}/model.safetensors", f"{name}.png"} <= made

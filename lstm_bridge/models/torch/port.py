@@ -6,8 +6,11 @@ torch is imported inside functions only, and only to trace.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlx.core as mx
@@ -45,7 +48,8 @@ def port(module: Any, example_inputs: Any = None, *, partial: bool = False) -> A
     Args:
         module: a torch.nn.Module: Lightning modules and pytorch-forecasting's networks too. What
             its forward does must not depend on the values or sizes of its inputs. Also a recorded
-            TorchScript module (``torch.jit.trace``), or the path of its file.
+            TorchScript module (``torch.jit.trace``), or the path of its file, for which torch
+            need not be installed.
         example_inputs: a tuple of positional or a dictionary of named arguments. Arguments with
             defaults become inputs of the model when they are given here as tensors, and take
             their given values when those are plain; without an example they keep their defaults.
@@ -60,12 +64,12 @@ def port(module: Any, example_inputs: Any = None, *, partial: bool = False) -> A
         ArgumentTypeError: it is no torch module.
         UnsupportedError: naming the function, layer or line that stands in the way.
     """
+    if isinstance(module, str | PathLike):
+        return port_script(module)
     import torch
 
-    if isinstance(module, str | PathLike):
-        module = torch.jit.load(str(module), map_location="cpu")
     if isinstance(module, torch.jit.ScriptModule):
-        return port_script(module)
+        return _recorded(module)
     if not isinstance(module, torch.nn.Module):
         raise ArgumentTypeError(
             "port module", expected="a torch.nn.Module", got=type(module).__name__
@@ -76,6 +80,17 @@ def port(module: Any, example_inputs: Any = None, *, partial: bool = False) -> A
         if not partial:
             raise
         return _partly(module, error)
+
+
+def _recorded(module: Any) -> TorchModel:
+    """Port a recorded module as what its file would be."""
+    import torch
+
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit as a whole
+        file = Path(folder) / "module.pt"
+        torch.jit.save(module, str(file))
+        return port_script(file)
 
 
 def _whole(module: Any, inputs: Inputs) -> nn.Module:
