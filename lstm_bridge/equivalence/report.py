@@ -211,6 +211,47 @@ class LayerResult:
         }
 
 
+class Cost(NamedTuple):
+    """What quantization does to one output.
+
+    Args:
+        name: which.
+        max_abs: the largest difference from the model in full precision.
+        relative_rms: the differences' root mean square over that of the output.
+    """
+
+    name: str
+    max_abs: float
+    relative_rms: float
+
+
+class Quantization(NamedTuple):
+    """What quantization costs, measured and not judged.
+
+    Args:
+        bits: of a packed number; several where layers differ.
+        costs: one per output of the whole model.
+    """
+
+    bits: tuple[int, ...]
+    costs: tuple[Cost, ...]
+
+    def __str__(self) -> str:
+        worst = max(self.costs, key=lambda cost: cost.relative_rms)
+        return (
+            f"quantized to {' and '.join(map(str, self.bits))} bits: max abs error "
+            f"{worst.max_abs:.2g}, relative RMS error {worst.relative_rms:.2g}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        costs = [
+            {"name": c.name, "max_abs": _number(c.max_abs), "relative_rms": _number(c.relative_rms)}
+            for c in self.costs
+        ]
+        return {"bits": list(self.bits), "outputs": costs}
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The result of ``compare`` or ``verify``.
@@ -218,10 +259,14 @@ class Report:
     Args:
         ported: who was judged.
         layers: one result per layer.
+        quantization: what quantization costs; None where nothing is quantized. A report with it
+            passes where the port is right: the stored numbers stand for the source's, and the
+            arithmetic on them is equivalent.
     """
 
     ported: str
     layers: tuple[LayerResult, ...]
+    quantization: Quantization | None = None
 
     @property
     def passed(self) -> bool:
@@ -276,6 +321,7 @@ class Report:
             "worst": {"layer": path, "array": name, "index": list(index)},
             "first_divergence": _place(self.first_divergence),
             "diagnosis": self.diagnosis,
+            "quantization": None if self.quantization is None else self.quantization.to_json(),
             "layers": [layer.to_json() for layer in self.layers],
         }
 

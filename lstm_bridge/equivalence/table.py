@@ -43,6 +43,8 @@ def table(report: Report) -> Table:
 
 def _headline(report: Report) -> str:
     word = "equivalent" if report.passed else "NOT equivalent"
+    if report.quantization is not None and report.passed:
+        word = f"{report.quantization}\nequivalent but for that"
     return f"{word}: {report.ported} against {report.source or 'nothing'}"
 
 

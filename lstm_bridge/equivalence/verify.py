@@ -22,6 +22,7 @@ from lstm_bridge.equivalence.live import live_party
 from lstm_bridge.equivalence.oracle import ORACLES
 from lstm_bridge.equivalence.parties import Party, party_of
 from lstm_bridge.equivalence.parties.find import kind_of
+from lstm_bridge.equivalence.quantization import is_quantized, judge_quantized
 from lstm_bridge.equivalence.report import LayerResult, Report
 from lstm_bridge.equivalence.saved_inputs import read_inputs
 from lstm_bridge.equivalence.truth import truth_of
@@ -84,6 +85,9 @@ def verify(
         results = judge_file(layers, target, _for_file(choices), judged)
     else:
         results = _in_folder(layers, target, judged)
+    if is_quantized(target):
+        found = judge_quantized(Path(source), target, choices, (inputs or {}).get(""), seed)
+        return Report(str(converted), (*results, *found.layers), found.cost)
     return Report(str(converted), tuple(results))
 
 

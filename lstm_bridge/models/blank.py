@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from lstm_bridge.checkpoints.base import Checkpoint, TensorInfo
 from lstm_bridge.checkpoints.dtypes import DTYPES, to_mlx
@@ -25,4 +26,5 @@ def filled(model: nn.Module, recipes: Mapping[str, Recipe], checkpoint: Checkpoi
     for name, recipe in recipes.items():
         code = checkpoint.tensors[next(sources(recipe))].dtype
         arrays[name] = to_mlx(evaluate(recipe, checkpoint.read), code)
-    take_over(model, arrays.items())
+    own = dict(tree_flatten(model.parameters()))  # some files hold a number as an array of one
+    take_over(model, [(n, a.reshape(own[n].shape) if n in own else a) for n, a in arrays.items()])

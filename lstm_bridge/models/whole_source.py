@@ -12,13 +12,15 @@ from lstm_bridge.checkpoints.base import Checkpoint
 from lstm_bridge.converters.layer import FoundLayer
 from lstm_bridge.converters.recipe import Recipe, Source
 from lstm_bridge.errors import BridgeError, UsageError
-from lstm_bridge.models.blank import blank_arrays
+from lstm_bridge.models.blank import blank_arrays, filled
 from lstm_bridge.models.content import Content
 from lstm_bridge.models.directory import is_converted
 from lstm_bridge.models.folder import whole_of
+from lstm_bridge.models.json_file import read_object
 from lstm_bridge.models.keras.load import structure_of
 from lstm_bridge.models.quantize import quantize
 from lstm_bridge.models.schema import read_config
+from lstm_bridge.models.source import NOTHING_CHOSEN, Choices, opened
 from lstm_bridge.models.torch.script import is_script, script_structure
 from lstm_bridge.models.whole import Model
 
@@ -57,6 +59,26 @@ def whole_source(path: Path, checkpoint: Checkpoint, config: Any = None) -> Whol
     except BridgeError as error:
         return str(error)
     return "the file holds weights, and not what is done with them"
+
+
+def load_whole(path: Path, choices: Choices = NOTHING_CHOSEN) -> Model:
+    """Return the whole model that a source describes, with its numbers.
+
+    Args:
+        path: a file, or a folder.
+        choices: the architecture of a weights-only file. Default: nothing chosen.
+
+    Raises:
+        UsageError: it describes none.
+        RefusedInput: it is damaged.
+    """
+    with opened(path, choices) as (checkpoint, _):
+        config = read_object(Path(choices.config)) if choices.config is not None else None
+        found = whole_source(path, checkpoint, config)
+        if isinstance(found, str):
+            raise UsageError("source", expected="one that describes a whole model", got=found)
+        filled(found.model, found.recipes, checkpoint)
+        return found.model
 
 
 def _of_folder(folder: Path, checkpoint: Checkpoint) -> WholeSource | str:
