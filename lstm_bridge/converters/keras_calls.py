@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lstm_bridge.converters.keras_layers import RECURRENT, SUPPORTED, is_operation, unsupported
 from lstm_bridge.converters.keras_options import Config, Reader
+from lstm_bridge.converters.keras_tensorflow import TENSORFLOW, arguments, as_operation
 from lstm_bridge.converters.keras_tree import MODELS, layers_of, named
 
 _CONSTANT = "_CONSTANT_VALUE"  # tf.keras's mark of an argument that is no tensor
@@ -91,6 +92,8 @@ def wiring(model: Config, reader: Reader, where: str = "") -> Wiring:
     layers: dict[str, Config] = {}
     for index, layer in enumerate(layers_of(model, reader)):
         class_name, name = named(layer, reader, index)
+        if class_name in TENSORFLOW:
+            layer = as_operation(layer, reader, f"{where}{name} (layer {index})")
         if class_name not in SUPPORTED and not is_operation(layer):
             raise unsupported(class_name, reader, f"{where}{name} (layer {index})")
         if name in layers:
@@ -216,6 +219,8 @@ def _all_calls(layers: Mapping[str, Config], reader: Reader, where: str) -> list
             place = f"{where}{name}"
             if isinstance(node, dict):
                 args, kwargs = _modern(node, reader, place)
+            elif "tf" in layer:
+                args, kwargs = _function_call(node, set(layers), layer, reader, place)
             else:
                 recurrent = layer["class_name"] in RECURRENT
                 args, kwargs = _legacy(node, set(layers), recurrent, reader, place)
@@ -258,13 +263,7 @@ def _legacy(
     node: Any, names: set[str], recurrent: bool, reader: Reader, where: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A call as Keras 1, 2 and tf.keras write it: a list of ``[layer, call, output, kwargs]``."""
-    entries = [node] if _is_history(node) else node
-    if not isinstance(entries, list) or not entries or not all(map(_is_history, entries)):
-        raise reader.refuse(where, "inbound nodes", repr(node)[:80], "re-save the model")
-    kwargs: dict[str, Any] = {}
-    for entry in entries:
-        extra = entry[3] if len(entry) > 3 and isinstance(entry[3], dict) else {}
-        kwargs |= {k: _legacy_value(v, names) for k, v in extra.items() if v is not None}
+    entries, kwargs = _entries(node, names, reader, where)
     if not kwargs.get("training"):
         kwargs.pop("training", None)
     tensors = [_legacy_value(entry[:3], names) for entry in entries if entry[0] != _CONSTANT]
@@ -273,6 +272,29 @@ def _legacy(
     if recurrent:
         return (tensors[0],), {**kwargs, "initial_state": tensors[1:]}
     return (tensors,), kwargs
+
+
+def _function_call(
+    node: Any, names: set[str], layer: Config, reader: Reader, where: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call of a TensorFlow function: its first argument, or the members of it, are entries."""
+    entries, kwargs = _entries(node, names, reader, where)
+    first = [e[2] if e[0] == _CONSTANT else _legacy_value(e[:3], names) for e in entries]
+    return arguments(layer, first[0] if _is_history(node) else first, kwargs, reader, where)
+
+
+def _entries(
+    node: Any, names: set[str], reader: Reader, where: str
+) -> tuple[list[Any], dict[str, Any]]:
+    """The ``[layer, call, output, kwargs]`` of a call, and all the kwargs."""
+    entries = [node] if _is_history(node) else node
+    if not isinstance(entries, list) or not entries or not all(map(_is_history, entries)):
+        raise reader.refuse(where, "inbound nodes", repr(node)[:80], "re-save the model")
+    kwargs: dict[str, Any] = {}
+    for entry in entries:
+        extra = entry[3] if len(entry) > 3 and isinstance(entry[3], dict) else {}
+        kwargs |= {k: _legacy_value(v, names) for k, v in extra.items() if v is not None}
+    return entries, kwargs
 
 
 def _legacy_value(value: Any, names: set[str]) -> Any:

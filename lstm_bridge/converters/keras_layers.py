@@ -165,7 +165,9 @@ RULES: dict[str, Rule] = {
         "AdditiveAttention", must={**_ATTENTION, "score_mode": ("dot", None)}
     ),
     "MultiHeadAttention": Rule(
-        "MultiHeadAttention", drops=("query_shape", "key_shape", "value_shape")
+        "MultiHeadAttention",
+        must={"softmax_robust_masking": _FALSE},
+        drops=("query_shape", "key_shape", "value_shape"),
     ),
     "Rescaling": Rule("Rescaling", finish=_scaled),
     "Normalization": Rule("Normalization", finish=_moments),

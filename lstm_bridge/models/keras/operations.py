@@ -128,6 +128,14 @@ def _pad(
     return mx.pad(x, width, constant_values=constant_values or 0)
 
 
+def _matmul(
+    x1: mx.array, x2: mx.array, transpose_a: bool = False, transpose_b: bool = False
+) -> mx.array:
+    """Keras's product, and TensorFlow's with its flags."""
+    x1 = mx.swapaxes(x1, -1, -2) if transpose_a else x1
+    return mx.matmul(x1, mx.swapaxes(x2, -1, -2) if transpose_b else x2)
+
+
 def _dot(x1: mx.array, x2: mx.array) -> mx.array:
     if min(x1.ndim, x2.ndim) == 0:
         return x1 * x2
@@ -260,7 +268,7 @@ _BY_CLASS: Mapping[str, Operation] = {
     "Clip": _clip,
     "Maximum": mx.maximum,
     "Minimum": mx.minimum,
-    "Matmul": mx.matmul,
+    "Matmul": _matmul,
     "Dot": _dot,
     "Einsum": lambda *operands, subscripts: mx.einsum(subscripts, *operands),
     "Softmax": _softmax,
