@@ -75,12 +75,14 @@ class Wiring:
         calls: in an order in which each finds its arguments computed.
         outputs: Histories, in the nest in which the model returns them.
         layers: name → serialized layer, in the file's order.
+        functional: whether the model is Functional, not Sequential.
     """
 
     inputs: tuple[Input, ...]
     calls: tuple[Call, ...]
     outputs: Any
     layers: Mapping[str, Config]
+    functional: bool
 
 
 def wiring(model: Config, reader: Reader, where: str = "") -> Wiring:
@@ -120,7 +122,7 @@ def _sequential(model: Config, layers: Mapping[str, Config], reader: Reader, whe
     for name in names:
         calls.append(Call(name, 0, (previous,)))
         previous = History(name, 0, None)
-    return Wiring((Input(start, shape, dtype),), tuple(calls), previous, layers)
+    return Wiring((Input(start, shape, dtype),), tuple(calls), previous, layers, False)
 
 
 def _first_shape(
@@ -204,7 +206,7 @@ def _functional(model: Config, layers: Mapping[str, Config], reader: Reader, whe
             raise reader.refuse(
                 f"{where}output_layers", "outputs of its calls", str(history), "re-save the model"
             )
-    return Wiring(tuple(inputs), tuple(ordered), outputs, layers)
+    return Wiring(tuple(inputs), tuple(ordered), outputs, layers, True)
 
 
 def _all_calls(layers: Mapping[str, Config], reader: Reader, where: str) -> list[Call]:

@@ -207,10 +207,19 @@ class _Builder:
         shapes = {c.layer: _plain(self._shapes[c.layer, c.index]) for c in self._wires.calls}
         returned = _plain(_bare(self._shaped(self._wires.outputs)))
         options = {"name": name, "inputs": inputs, "shapes": shapes, "output_shapes": returned}
+        functional = [n for n in self._wires.layers if self._wires.functional or n in self._parts]
+        options["layers"] = [{"name": n, "class": self._class_of(n)} for n in functional]
         # Keras 3 lets what a model is told replace what a call was built with; Keras 2 does not.
         options["told_training_holds"] = self._reader.major >= 3
         model = KerasModel([self._parts[n] for n in order], Graph(nodes), None, options)
         return model.eval()  # type: ignore[no-any-return]
+
+    def _class_of(self, name: str) -> str:
+        """The class that a summary shows."""
+        part = self._parts.get(name)
+        if part is None or part.kind.startswith("models."):
+            return str(self._wires.layers[name]["class_name"])
+        return part.kind.rpartition(".")[2]
 
 
 class _Shape:

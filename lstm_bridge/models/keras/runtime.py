@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ClassVar
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from lstm_bridge.core.arrays import as_array
 from lstm_bridge.errors import ShapeError, UsageError
@@ -21,13 +21,14 @@ from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.keras.masks import get_keras_mask, set_keras_mask
 from lstm_bridge.models.graph import Graph, execute
 from lstm_bridge.models.keras.nest import in_order
+from lstm_bridge.models.keras.surface import Surface
 from lstm_bridge.models.operations import OPERATIONS
-from lstm_bridge.models.whole import MODELS, Model
+from lstm_bridge.models.whole import MODELS
 
 _DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 
 
-class KerasModel(Model):
+class KerasModel(Surface):
     """A Sequential or Functional model of Keras, on MLX.
 
     ``model(x)`` infers; ``model.train()`` or ``training=True`` make dropout drop and batch
@@ -37,44 +38,6 @@ class KerasModel(Model):
     """
 
     KIND: ClassVar[str] = "models.KerasModel"
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return str(self._options.get("name", "model"))
-
-    @property
-    def input_names(self) -> list[str]:
-        """Names of the inputs, in the order in which a list of them is taken."""
-        return list(self._graph.inputs)
-
-    @property
-    def layers(self) -> Any:
-        """The layers, in the order of the file."""
-        return [part.module for part in self.parts]
-
-    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
-        """Return a layer by its name, or by its place in ``layers``.
-
-        Raises:
-            UsageError: there is none, or neither or both were given.
-        """
-        if (name is None) == (index is None):
-            raise UsageError("get_layer", expected="a name or an index", got="neither or both")
-        parts = self.parts
-        if index is not None and -len(parts) <= index < len(parts):
-            return parts[index].module
-        for part in parts:
-            if name is not None and part.path == name:
-                return part.module
-        known = ", ".join(part.path for part in parts)
-        raise UsageError("get_layer", expected=f"one of {known}", got=repr(name or index))
-
-    def reset_states(self) -> None:
-        """Set the states that stateful layers keep between calls to zero."""
-        for module in self.modules():
-            if getattr(module, "stateful", False) and hasattr(module, "reset_state"):
-                module.reset_state()
 
     # --- calling -------------------------------------------------------------------------------
 
@@ -107,11 +70,15 @@ class KerasModel(Model):
         if training is None and self.training:
             training = True
         told = training is not None and self._options.get("told_training_holds")
-        token = call_spec.training_context.set(training)
+        depth = call_spec.call_depth.get()
+        if depth == 0:
+            self._clear_losses()
+        inner = call_spec.training_context.set(training), call_spec.call_depth.set(depth + 1)
         try:
             return execute(self._told_graph if told else self._graph, self, OPERATIONS, values)
         finally:
-            call_spec.training_context.reset(token)
+            call_spec.training_context.reset(inner[0])
+            call_spec.call_depth.reset(inner[1])
 
     @cached_property
     def _told_graph(self) -> Graph:
@@ -133,13 +100,14 @@ class KerasModel(Model):
         values = self._bound(inputs, named)
         return {name: _as_input(value, about[name]) for name, value in values.items()}
 
-    def predict(self, x: Any, batch_size: int = 32, verbose: str | int = "auto") -> Any:
+    def predict(self, x: Any, batch_size: int | None = None, verbose: str | int = "auto") -> Any:
         """Run the model over many rows, some at a time, and return NumPy arrays.
 
         Args:
             x: inputs as for a call.
-            batch_size: rows at a time. Default: 32.
-            verbose: 0 for silence; otherwise a progress bar, on a terminal only. Default: "auto".
+            batch_size: rows at a time. Default: None, 32.
+            verbose: 0 for silence, 2 for one line when it is done; otherwise a progress bar, on a
+                terminal only. Default: "auto".
 
         Returns:
             The outputs of all rows, nested as the model nests them.
@@ -147,6 +115,7 @@ class KerasModel(Model):
         Raises:
             UsageError: there are no rows, or inputs of different numbers of them.
         """
+        batch_size = 32 if batch_size is None else batch_size
         given = self._given((x,), {})
         counts = {value.shape[0] for value in given.values()}
         if len(counts) != 1 or 0 in counts or batch_size < 1:
@@ -182,32 +151,6 @@ class KerasModel(Model):
                 return self
         super().load_weights(file_or_weights, strict)
         return self
-
-    # --- looking in ----------------------------------------------------------------------------
-
-    def count_params(self) -> int:
-        """Return the number of scalars in all weights."""
-        return sum(array.size for _, array in tree_flatten(self.parameters()))
-
-    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
-        """Print the layers, their output shapes and their numbers of weights.
-
-        Args:
-            print_fn: called with each line. Default: print.
-        """
-        rows = [("Layer (type)", "Output shape", "Params")]
-        shapes = self._options.get("shapes", {})
-        for part in self.parts:
-            count = sum(array.size for _, array in tree_flatten(part.module.parameters()))
-            kind = part.kind.rpartition(".")[2]
-            rows.append((f"{part.path} ({kind})", _shape_text(shapes.get(part.path)), f"{count:,}"))
-        widths = [max(len(row[k]) for row in rows) for k in range(3)]
-        print_fn(f'Model: "{self.name}"')
-        for row in rows:
-            print_fn(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}")
-        trained = sum(array.size for _, array in tree_flatten(self.trainable_parameters()))
-        total = self.count_params()
-        print_fn(f"Total params: {total:,}; trainable: {trained:,}; fixed: {total - trained:,}")
 
 
 MODELS[KerasModel.KIND] = KerasModel
@@ -257,8 +200,13 @@ def _joined(parts: list[Any]) -> Any:
 
 def _shown(steps: range, verbose: str | int) -> Iterator[int]:
     """Yield steps, with a progress bar where somebody is looking."""
-    if verbose in (0, "0", False) or not sys.stderr.isatty():
+    if str(verbose) in ("0", "2", "False") or not sys.stderr.isatty():
+        start = perf_counter()
         yield from steps
+        if str(verbose) == "2":
+            seconds = perf_counter() - start
+            each = 1000 * seconds / len(steps)
+            print(f"{len(steps)}/{len(steps)} - {seconds:.0f}s - {each:.0f}ms/step")
         return
     from rich.console import Console
     from rich.progress import track
