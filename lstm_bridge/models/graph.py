@@ -265,17 +265,16 @@ def run_loop(
         The last values, then a list for each thing collected.
 
     Raises:
-        UsageError: no step at all.
+        UsageError: no step at all, where a value comes out of the steps only.
     """
     steps, carried = resolve(node.args, values)
     body = node.kwargs["body"]
-    if steps < 1:
+    if steps < 1 and any(value is None for value in carried):
         raise UsageError("model input", expected="a length of at least 1", got=str(steps))
-    collected: list[list[Any]] = []
+    collected: list[list[Any]] = [[] for _ in body.nodes[-1].args[0][1]]
     for step in range(steps):
         inputs = {**values, **dict(zip(body.inputs, (step, *carried), strict=True))}
         carried, found = execute(body, root, operations, inputs)
-        collected = collected or [[] for _ in found]
         for kept, value in zip(collected, found, strict=True):
             kept.append(value)
     return [*carried, *collected]

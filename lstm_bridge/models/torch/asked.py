@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from lstm_bridge.errors import UnsupportedError
+from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.torch.nn.utils.rnn import PackedSequence
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
@@ -40,6 +40,31 @@ def is_none(value: Any) -> bool:
 def is_instance(value: Any, kinds: tuple[str, ...]) -> bool:
     """Whether a value is of one of the kinds in ``KINDS``."""
     return any(_KINDS[kind](value) for kind in kinds)
+
+
+def limit_of(dtype: str, name: str) -> float:
+    """A limit of a floating dtype: ``min``, ``max``, ``eps`` or ``tiny``.
+
+    Raises:
+        UnsupportedError: another one.
+    """
+    if name not in ("min", "max", "eps", "tiny", "smallest_normal"):
+        raise UnsupportedError("finfo", expected="min, max, eps or tiny", got=name)
+    kind: Any = getattr(mx, dtype)
+    if name in ("tiny", "smallest_normal"):
+        return {"float16": 2.0**-14, "float64": 2.0**-1022}.get(dtype, 2.0**-126)
+    return float(getattr(mx.finfo(kind), name))
+
+
+def steps_after(steps: int, done: int) -> int:
+    """How many steps are left after the first ones.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    if steps < done:
+        raise UsageError("model input", expected=f"a length of at least {done}", got=str(steps))
+    return steps - done
 
 
 def steps(start: int, stop: int, step: int) -> int:
@@ -103,7 +128,9 @@ MARKS = {decided: "mark.decided", stepped: "mark.stepped", ended: "mark.ended"}
 ASKED: dict[str, Callable[..., Any]] = {
     "is_none": is_none,
     "is_instance": is_instance,
+    "limit_of": limit_of,
     "steps": steps,
+    "steps_after": steps_after,
     "chained": chained,
     "backwards": backwards,
     "refuse": refuse,

@@ -39,9 +39,10 @@ def kind_of(module: Any) -> str | None:
 
 
 def refused_kind(module: Any) -> bool:
-    """Whether a module is one of torch's own layers that has no front-end here."""
-    cls = type(module)
-    return _package(cls) == "torch.nn" and cls.__name__ not in CONTAINERS
+    """Whether a module is one of torch's own layers whose weights are computed by hooks."""
+    own = [cls for cls in type(module).__mro__ if _package(cls) == "torch.nn"]
+    names = {cls.__name__ for cls in own} - CONTAINERS
+    return bool(names) and _reparametrized(module)
 
 
 def leaves(root: Any) -> Iterator[tuple[str, Any, str]]:

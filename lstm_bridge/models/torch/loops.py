@@ -43,10 +43,24 @@ def rolled(nodes: Sequence[Node], owner: str) -> tuple[Node, ...]:
         if node.args[0] not in finished:
             continue  # left before its end: as many steps as were taken, whatever the length
         end = next(k for k, n in enumerate(rest) if n.op == _ENDED and n.args[0] == node.args[0])
-        loop = _Loop(node, rest[:end], rest[end + 1 :], owner)
-        before, rest = loop.roll()
+        before, rest = _rolled(node, rest[:end], rest[end + 1 :], done, owner)
         done += before
     return tuple(done)
+
+
+def _rolled(
+    begin: Node, inside: Sequence[Node], after: Sequence[Node], before: Sequence[Node], owner: str
+) -> tuple[list[Node], list[Node]]:
+    """Return a loop, whose first step may be of another kind, and what comes after it."""
+    try:
+        return _Loop(begin, inside, after, before, owner).roll()
+    except UnsupportedError as error:
+        for peeled in (1, 2):
+            try:
+                return _Loop(begin, inside, after, before, owner, peeled).roll()
+            except UnsupportedError:
+                continue
+        raise error
 
 
 def _in_parts(node: Node, owner: str) -> Node:
@@ -88,11 +102,19 @@ class _Loop:
         begin: the mark of its first step.
         inside: the nodes of all steps, with the marks of the later ones.
         after: what comes after the loop, to its output.
+        before: what came before it.
         owner: name of the module.
+        peeled: how many of the first steps stand for themselves, before the loop. Default: 0.
     """
 
     def __init__(
-        self, begin: Node, inside: Sequence[Node], after: Sequence[Node], owner: str
+        self,
+        begin: Node,
+        inside: Sequence[Node],
+        after: Sequence[Node],
+        before: Sequence[Node],
+        owner: str,
+        peeled: int = 0,
     ) -> None:
         self.owner, self.name = owner, f"loop_{begin.args[0]}"
         self.count, self.after = begin.args[2:], list(after)
@@ -103,6 +125,11 @@ class _Loop:
                 self.steps.append([])
             elif node.op not in _CONSTANT_OPS:
                 self.steps[-1].append(node)
+        self.peeled = peeled
+        self.hoisted += [node for step in self.steps[:peeled] for node in step]
+        self.steps = self.steps[peeled:]
+        self.recorded = peeled + len(self.steps)
+        self.items = {n.name: n.args for n in before if n.op == "item" and len(n.args) == 2}
         self.body = _Body()
         self.added: list[Node] = []
         self.joined_states: list[Node] = []
@@ -125,7 +152,11 @@ class _Loop:
 
     def _counted(self) -> list[Node]:
         op = "python.steps" if len(self.count) == 3 else "python.len"
-        return [Node(f"{self.name}.count", op, "", tuple(self.count))]
+        counted = [Node(f"{self.name}.count", op, "", tuple(self.count))]
+        if self.peeled:
+            args = (Ref(counted[0].name), self.peeled)
+            counted.append(Node(f"{self.name}.left", "python.steps_after", "", args))
+        return counted
 
     def _node(self, count: str) -> Node:
         body = self.body
@@ -215,9 +246,7 @@ class _Loop:
             raise self._refusal("steps that read different things")
         found = [self.places.get(v.node) for v in later]
         if all(f is None for f in found):
-            if any(v != values[0] for v in values):
-                raise self._refusal("steps that read different things")
-            return values[0]
+            return values[0] if all(v == values[0] for v in values) else self._listed(values)
         if any(f is None for f in found) or len({f[1] for f in found if f}) > 1:
             raise self._refusal("steps that read different things")
         lags = {k - f[0] for k, f in enumerate(found, 1) if f}
@@ -227,6 +256,20 @@ class _Loop:
         if lags != {1}:
             raise self._refusal("steps that read more than the one before")
         return Ref(self._carry(values[0], place))
+
+    def _listed(self, values: Sequence[Any]) -> Ref:
+        """Return the part of an earlier loop's list that belongs to each step."""
+        parts = [self.items.get(v.node) if isinstance(v, Ref) else None for v in values]
+        known = [p for p in parts if p is not None]
+        if len(known) < len(values) or any(p[0] != known[0][0] for p in known):
+            raise self._refusal("steps that read different things")
+        name = f"{self.name}.item_{len(self.added)}"
+        numbers = [p[1] for p in known]
+        if numbers[0] > numbers[-1]:  # backwards: counted from the end, wherever that will be
+            numbers = [n - self.recorded for n in numbers]
+        place = self._number(numbers)
+        self.added.append(Node(name, "item", "", (known[0][0], place)))
+        return Ref(name)
 
     def _carry(self, first: Any, place: int | str) -> str:
         for carried in self.body.carried:
@@ -243,11 +286,14 @@ class _Loop:
         self.reads: dict[str, Node] = {}
         self.joined: list[Node] = []
         self.joins = 0
+        self.in_loop = False
         wanted = [found for node in self.after for found in self._after(node)]
         return [*self._picked(), *wanted]
 
     def _after(self, node: Node) -> list[Node]:
         """Return a node, and before it the lists that are joined for it."""
+        if node.op in (_STEPPED, _ENDED):
+            self.in_loop = node.op == _STEPPED
         kwargs = {k: self._part(v) for k, v in node.kwargs.items()}
         args = self._taken(node.args)
         before, self.joined = self.joined, []
@@ -272,6 +318,8 @@ class _Loop:
         return value
 
     def _result(self, step: int, place: int) -> Ref:
+        if self.in_loop:  # perhaps of the same number of steps, each reading its own
+            return self._pick(("item", self._collect(place), step))
         if step == len(self.steps) - 1:
             return self._last(place)
         if step < 2:

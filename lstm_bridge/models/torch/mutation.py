@@ -45,9 +45,11 @@ def resolve_changes(graph: Any, modules: dict[str, Any]) -> None:
             _put_data(graph, node, changed)
             continue
         later = set(nodes[place + 1 :])
+        if _is_part(changed, later):
+            node, changed = _put_part(graph, node, changed), changed.args[0]
         _check_alone(node, changed, later, modules)
         for user in list(changed.users):
-            if user in later:
+            if user in later and user is not node:
                 user.replace_input_with(changed, node)
 
 
@@ -57,6 +59,21 @@ def _is_written_back(node: Any, changed: Any) -> bool:
         return False
     (user,) = node.users
     return bool(user.target is operator.setitem and user.args == (*changed.args, node))
+
+
+def _is_part(changed: Any, later: set[Any]) -> bool:
+    """Whether a node is ``x[i]``, read only to be changed: nothing later reads it."""
+    is_item = changed.target is operator.getitem and not _is_number(changed)
+    return is_item and not set(changed.users) & later
+
+
+def _put_part(graph: Any, node: Any, changed: Any) -> Any:
+    """Write a changed part back to where it is a part of; return the new whole."""
+    owner, index = changed.args
+    with graph.inserting_after(node):
+        new = graph.call_function(operator.setitem, (owner, index, node))
+    new.stack_trace = node.stack_trace
+    return new
 
 
 def _is_data(changed: Any) -> bool:

@@ -6,6 +6,7 @@ torch is imported inside functions only.
 from __future__ import annotations
 
 import builtins
+import operator
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from lstm_bridge.errors import UnsupportedError
-from lstm_bridge.models.torch.asked import KINDS, is_instance
+from lstm_bridge.models.torch.asked import KINDS, is_instance, limit_of
 from lstm_bridge.models.torch.source import current_line
 from lstm_bridge.models.torch.values import is_value, kinds_of
 
@@ -24,7 +25,25 @@ FRESH = (
 )  # fmt: skip
 """torch's functions whose results are new at every call, though nothing traced goes in."""
 
+OF_NUMBERS = ("arange", "as_tensor", "eye", "linspace", "tensor")
+"""torch's functions whose results are recorded where only plain numbers go in."""
+
+_OLD_CLASSES = {
+    "FloatTensor": "float32", "DoubleTensor": "float64", "HalfTensor": "float16",
+    "LongTensor": "int64", "IntTensor": "int32", "ByteTensor": "uint8", "BoolTensor": "bool",
+}  # fmt: skip
+
 _DRAWS = ("random", "uniform", "randint", "randrange", "choice", "gauss", "sample", "shuffle")
+_NUMPY_DRAWS = (
+    "rand",
+    "randn",
+    "random",
+    "random_sample",
+    "uniform",
+    "normal",
+    "randint",
+    "choice",
+)
 _ABSENT = object()
 _HERE = str(Path(__file__).resolve().parents[1])
 
@@ -50,24 +69,33 @@ def patched(root: Any, tracer: Any, package: str) -> Iterator[None]:
 
         put(builtins, "isinstance", _isinstance(tracer, by_user))
         put(builtins, "len", _recorded(builtins.len, tracer))
+        for name, dtype in _OLD_CLASSES.items():
+            own = getattr(torch, name)
+            put(torch, name, _old_class(own, getattr(torch, dtype), tracer))
         for name in FRESH:
             put(torch, name, _fresh(getattr(torch, name), tracer, by_user))
+        for name in OF_NUMBERS:
+            put(torch, name, _of_numbers(getattr(torch, name), tracer, by_user))
         put(torch, "is_tensor", lambda v: builtins.isinstance(v, torch.Tensor))
         put(torch.nn.Module, "parameters", _parameters(tracer, by_user))
         for name in _DRAWS:
             put(random, name, _drawn(getattr(random, name), by_user))
+        if (numpy := sys.modules.get("numpy")) is not None:
+            for name in _NUMPY_DRAWS:
+                put(numpy.random, name, _drawn(getattr(numpy.random, name), by_user))
+        put(torch, "finfo", _limits(torch.finfo, tracer))
         reading = torch.fx._symbolic_trace
         put(reading, "_orig_module_getattr", _missing(reading._orig_module_getattr, tracer))
         variable = torch.autograd.Variable
         put(torch.autograd, "Variable", _variable)
-        own: dict[str, Any] = {
+        names: dict[str, Any] = {
             "range": _range(tracer),
             "int": _number(int, tracer),
             "float": _number(float, tracer),
             "type": _type(tracer),
         }
         for space in _spaces(root, package):
-            stack.enter_context(_names(space, own))
+            stack.enter_context(_names(space, names))
             held = [name for name, value in space.items() if value is variable]
             stack.enter_context(_names(space, dict.fromkeys(held, _variable), replace=True))
         yield
@@ -130,6 +158,8 @@ def _is_users(module: Any, package: str) -> bool:
 
 
 def _isinstance(tracer: Any, by_user: Callable[[], bool]) -> Callable[[Any, Any], bool]:
+    import torch
+
     plain = builtins.isinstance
 
     def ask(value: Any, classes: Any) -> bool:
@@ -148,7 +178,13 @@ def _isinstance(tracer: Any, by_user: Callable[[], bool]) -> Callable[[Any, Any]
                 fix="give example_inputs, or take the question out of forward",
             )
         names = tuple(sorted(cls.__name__ for cls in wanted))
-        return bool(tracer.create_proxy("call_function", is_instance, (value, names), {}))
+        asks = tracer.create_proxy("call_function", is_instance, (value, names), {})
+        if "Tensor" in names and value.node.target is operator.getitem:
+            # Deeper than that, containers of containers would be asked for without an end.
+            told = "tensors in the tuple, list or dictionary that is given"
+            tracer.create_proxy("call_function", torch._assert, (asks, told), {})
+            return True
+        return bool(asks)
 
     return ask
 
@@ -178,6 +214,37 @@ def _fresh(function: Any, tracer: Any, by_user: Callable[[], bool]) -> Callable[
     return make
 
 
+def _of_numbers(function: Any, tracer: Any, by_user: Callable[[], bool]) -> Callable[..., Any]:
+    def make(*args: Any, **kwargs: Any) -> Any:
+        if by_user() and all(map(_is_plain, args)):
+            return tracer.create_proxy("call_function", function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return make
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return is_value(value) or isinstance(value, bool | int | float)
+
+
+def _old_class(own: Any, dtype: Any, tracer: Any) -> Any:
+    """Return one of torch's old tensor classes, whose sizes may be traced."""
+    import torch
+
+    empty, tensor = torch.empty, torch.tensor
+
+    def made(*args: Any) -> Any:
+        if not all(map(_is_plain, args)):
+            return own(*args)
+        is_data = len(args) == 1 and isinstance(args[0], list | tuple)
+        function, given = (tensor, args) if is_data else (empty, args or (0,))
+        return tracer.create_proxy("call_function", function, given, {"dtype": dtype})
+
+    return _standing_for(own, made, dtype)
+
+
 def _parameters(tracer: Any, by_user: Callable[[], bool]) -> Callable[..., Any]:
     import torch
 
@@ -190,6 +257,19 @@ def _parameters(tracer: Any, by_user: Callable[[], bool]) -> Callable[..., Any]:
         return iter([tracer.proxy(tracer.create_arg(tensor)) for tensor in found])
 
     return parameters
+
+
+def _limits(plain: Any, tracer: Any) -> Callable[..., Any]:
+    class Limits:
+        """The limits of a dtype that is not known yet."""
+
+        def __init__(self, dtype: Any) -> None:
+            self.dtype = dtype
+
+        def __getattr__(self, name: str) -> Any:
+            return tracer.create_proxy("call_function", limit_of, (self.dtype, name), {})
+
+    return lambda *dtype: Limits(*dtype) if any(map(is_value, dtype)) else plain(*dtype)
 
 
 def _missing(function: Any, tracer: Any) -> Callable[..., Any]:
@@ -240,14 +320,15 @@ def _type(tracer: Any) -> Any:
     return _standing_for(type, made)
 
 
-def _standing_for(own: type, made: Callable[..., Any]) -> Any:
+def _standing_for(own: type, made: Callable[..., Any], dtype: Any = None) -> Any:
     """Return a class that makes what a function returns, with the instances of ``own``."""
 
     class Meta(type):
         def __instancecheck__(cls, value: Any) -> bool:
             return isinstance(value, own)
 
-    return Meta(own.__name__, (), {"__new__": lambda _, *args: made(*args), "stands_for": own})
+    stands = {"__new__": lambda _, *args: made(*args), "stands_for": dtype or own}
+    return Meta(own.__name__, (), stands)
 
 
 def _drawn(function: Any, by_user: Callable[[], bool]) -> Callable[..., Any]:

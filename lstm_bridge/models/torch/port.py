@@ -121,9 +121,11 @@ def _whole(module: Any, inputs: Inputs) -> nn.Module:
         name: to_mlx(tensor, name)
         for name, tensor in names.kept.items()
         if not name.startswith(covered)
-    } | {name: to_mlx(tensor, name) for name, tensor in constants.found.items()}
-    options = names.options(tuple(constants.found))
-    model = TorchModel([*parts, *merged.parts], merged.graph, arrays, options)
+    }
+    read = {node.target for node in merged.graph.walk() if node.op == "parameter"}
+    used = {name: to_mlx(t, name) for name, t in constants.found.items() if name in read}
+    options = names.options(tuple(used))
+    model = TorchModel([*parts, *merged.parts], merged.graph, arrays | used, options)
     model.train(module.training)
     for part in parts:
         part.module.train(kept[part.path][0].training)

@@ -34,7 +34,7 @@ def line_of_error(error: BaseException, package: str) -> str:
 
 
 def _last_own(frames: list[tuple[str, int]], package: str) -> str:
-    own = [(f, n) for f, n in frames if not f.startswith((package, _HERE, "<"))]
+    own = [(f, n) for f, n in frames if is_users(f, package)]
     if not own:
         return "an unknown line"
     file, number = own[-1]
@@ -50,3 +50,8 @@ def current_line(package: str) -> str:
     """
     found = [(f.filename, f.lineno) for f in reversed(inspect.stack(0))]
     return _last_own(found, package or _HERE)
+
+
+def is_users(file: str, package: str) -> bool:
+    """Whether a file is neither the framework's, nor this package's, nor Python's own machinery."""
+    return not file.startswith((package, _HERE, "<"))

@@ -99,7 +99,7 @@ class _Attempt:
         with _mode(self.root, self.training):
             before = [(path, m, dict(vars(m))) for path, m in self.root.named_modules()]
             for path, name in without:
-                vars(self.root.get_submodule(path)).pop(name)
+                vars(self.root.get_submodule(path)).pop(name, None)
             started = [(path, m, dict(vars(m))) for path, m, _ in before]
             try:
                 failure = self._traced()
@@ -138,15 +138,20 @@ class _Attempt:
             )
             failure.__cause__ = error
             return failure
+        finally:
+            self.tracer.put_back()
         return None
 
     def _learnt(self, error: Exception) -> bool:
         """Whether an error tells how many parts its line walked through."""
         said = re.search(r"values to unpack \(expected (\d+)", str(error))
         line = line_of_error(error, torch_folder())
+        if line not in self.tracer.walked and self.tracer.walked:
+            line = self.tracer.walked[-1]
         if said is None or line in self.tracer.unpacked:
             return False
         unpacked = self.tracer.unpacked | {line: int(said[1])}
+        self.tracer.put_back()
         self.tracer = tracer_class()(*self.arguments)
         self.tracer.unpacked = unpacked
         return True

@@ -18,7 +18,7 @@ from lstm_bridge.errors import UnsupportedError
 from lstm_bridge.models.torch import asked
 from lstm_bridge.models.torch.layers import kind_of, refused_kind
 from lstm_bridge.models.torch.patches import FRESH
-from lstm_bridge.models.torch.source import current_line
+from lstm_bridge.models.torch.source import current_line, is_users
 from lstm_bridge.models.torch.steps import Steps, slice_length
 from lstm_bridge.models.torch.values import (
     LENGTH,
@@ -35,6 +35,11 @@ CREATED = (
 """torch's functions that take sizes: torch.fx does not record them by itself."""
 
 _MOST_RANKS = 6
+_MOST_QUESTIONS = 24
+
+
+class TooManyWays(UnsupportedError):
+    """What a forward asks has no end, as a ``while`` over a length has none."""
 
 
 def torch_folder() -> str:
@@ -100,6 +105,7 @@ class Bridging:
         base.__init__(autowrap_modules=(math,), autowrap_functions=tuple(functions))
         self._autowrap_search: Any = [math, torch, rnn]
         self.root: Any = None
+        self.submodule_paths: Any = None
         self.graph: Any = None
         self.inputs, self.answers, self.constants = inputs, answers, constants
         self.length, self.loops = length, 0
@@ -107,8 +113,10 @@ class Bridging:
         self.clock = 0
         self.decisions: list[tuple[bool, bool]] = []
         self.known: dict[str, bool] = {}
+        self.replaced: list[tuple[Any, str, Any, Any]] = []
         self.missed: set[tuple[int, str]] = set()
         self.unpacked: dict[str, int] = {}
+        self.walked: list[str] = []
 
     def proxy(self, node: Any) -> Any:
         """Return what stands for a node's value."""
@@ -126,13 +134,20 @@ class Bridging:
             return made
         return base.create_proxy("call_method", "detach", (made,), {})
 
+    def _filter_traceback_frames(self, frames: Any) -> Any:
+        """Keep the line of the user's, whatever its function is called."""
+        import traceback
+
+        own = [f for f in frames if is_users(f.filename, self.package)]
+        return traceback.StackSummary.from_list(own[-1:])
+
     # --- layers --------------------------------------------------------------------------------
 
     def is_leaf_module(self, module: Any, path: str) -> bool:
         """Whether a module stays whole.
 
         Raises:
-            UnsupportedError: a layer of torch's that has no front-end here.
+            UnsupportedError: a layer that computes its weights anew at every call.
         """
         if kind_of(module) is not None:
             return True
@@ -140,14 +155,17 @@ class Bridging:
             raise UnsupportedError(
                 f"port {path or 'module'!r} at {current_line(self.package)}",
                 expected="a layer with a front-end in lstm_bridge.torch.nn, as it was made",
-                got=f"torch.nn.{type(module).__name__}",
-                fix="port with partial=True, or replace it",
+                got=f"{type(module).__name__} with hooks or parametrizations",
+                fix="remove them first, e.g. with torch.nn.utils.remove_weight_norm or "
+                "torch.nn.utils.parametrize.remove_parametrizations",
             )
         return False
 
     def call_module(self, module: Any, forward: Any, args: Any, kwargs: Any) -> Any:
         """Record a layer's call, its several results as the tuple that they are."""
         base: Any = super()
+        if module not in self.submodule_paths:
+            return self._call_new(module, forward, args, kwargs)
         made = base.call_module(module, forward, args, kwargs)
         kind = kind_of(module)
         if kind is None or not is_value(made):
@@ -159,6 +177,13 @@ class Bridging:
             return made[0], made[1] if wanted else None
         pair = ("torch.nn.GRU", "torch.nn.RNN", "torch.nn.LSTMCell")
         return (made[0], made[1]) if kind in pair else made
+
+    def _call_new(self, module: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Trace through a module that forward has made itself."""
+        if any(True for _ in module.state_dict()):
+            raise self._refusal("modules that are made once", "a new one at every call")
+        module.train(self.root.training)
+        return forward(*args, **kwargs)
 
     # --- control flow --------------------------------------------------------------------------
 
@@ -183,6 +208,13 @@ class Bridging:
         if key in self.known:
             return self.known[key]
         place = len(self.decisions)
+        if place >= _MOST_QUESTIONS:
+            raise TooManyWays(
+                f"port {type(self.root).__name__} at {current_line(self.package)}",
+                expected=f"at most {_MOST_QUESTIONS} questions about inputs in forward",
+                got="more, one after the other",
+                fix="write a loop over a length as for t in range(...)",
+            )
         answer = self.answers[place] if place < len(self.answers) else default
         self.known[key] = answer
         self.decisions.append((answer, is_optional))
@@ -228,6 +260,7 @@ class Bridging:
         count = self._count(value)
         if count is not None:
             return iter([value[k] for k in range(count)])
+        self.walked.append(current_line(self.package))
         return Steps(self, lambda k: value[k], (value.node,))
 
     def loop_over_range(self, *limits: Any) -> Any:
@@ -246,7 +279,7 @@ class Bridging:
         if (line := current_line(self.package)) in self.unpacked:
             self._assert_length(value, self.unpacked[line])
             return self.unpacked[line]
-        if not is_of_structure(node):
+        if not is_of_structure(node) and not self._is_sequence(node):
             return None
         if node.target is operator.getitem and isinstance(node.args[1], slice):
             bounded = slice_length(node.args[1])
@@ -258,6 +291,12 @@ class Bridging:
             if self.decide((rank == count).node, False):
                 return count
         return _MOST_RANKS
+
+    def _is_sequence(self, node: Any) -> bool:
+        """Whether forward has asked before, and learnt that an input is a tuple or a list."""
+        told = {("Tensor",): False, ("tuple",): True, ("list",): True, ("list", "tuple"): True}
+        keys = {f"{asked.is_instance}({key_of((node, k))}, [])": v for k, v in told.items()}
+        return any(self.known.get(key) is answer for key, answer in keys.items())
 
     def _assert_length(self, value: Any, count: int) -> None:
         import torch
@@ -271,6 +310,7 @@ class Bridging:
 
     def create_args_for_root(self, fn: Any, is_module: bool, concrete: Any = None) -> Any:
         """Return forward, and what it is called with."""
+        self._put_constants()
         wanted = inspect.signature(fn).parameters
         parameters = [p for p in list(wanted.values())[1:] if p.kind not in _VARIADIC]
         values = {
@@ -291,6 +331,25 @@ class Bridging:
         positional = [values[p.name] for p in parameters if p.kind is not p.KEYWORD_ONLY]
         return (lambda *args: fn(*args, **named)), [self.root, *positional, *more]
 
+    def _put_constants(self) -> None:
+        """Let tensors that are plain attributes be recorded where forward uses them."""
+        import torch
+
+        graph: Any = self.graph
+        for module in self.root.modules():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, torch.Tensor):
+                    node = graph.create_node("get_attr", self.constants.name_of(value))
+                    vars(module)[name] = stand_in = self.proxy(node)
+                    self.replaced.append((module, name, stand_in, value))
+
+    def put_back(self) -> None:
+        """Put plain attributes back, but for those that forward has set itself."""
+        while self.replaced:
+            module, name, stand_in, value = self.replaced.pop()
+            if vars(module).get(name) is stand_in:
+                vars(module)[name] = value
+
     def _input(self, parameter: Any) -> Any:
         tracer: Any = self
         default = (None,) if parameter.name in self.inputs.optional else ()
@@ -308,8 +367,9 @@ class Bridging:
         is_own = isinstance(a, torch.nn.Parameter) and id(a) in self.constants.names
         if isinstance(a, torch.Tensor) and not is_own:
             return base.create_node("get_attr", self.constants.name_of(a), (), {})
-        if isinstance(a, type) and (kind := _DTYPES.get(getattr(a, "stands_for", a))):
-            return getattr(torch, kind)
+        if isinstance(a, type):
+            meant = getattr(a, "stands_for", a)
+            return getattr(torch, _DTYPES[meant]) if meant in _DTYPES else base.create_arg(meant)
         return base.create_arg(a)
 
 

@@ -16,7 +16,7 @@ from lstm_bridge.models.torch.asked import MARKS, decided
 from lstm_bridge.models.torch.clean import cleaned, renamed
 from lstm_bridge.models.torch.loops import rolled
 from lstm_bridge.models.torch.trace import Trace, trace
-from lstm_bridge.models.torch.tracer import Constants, Inputs
+from lstm_bridge.models.torch.tracer import Constants, Inputs, TooManyWays
 
 _MOST = 96
 """How many ways through a forward are followed."""
@@ -96,6 +96,8 @@ class _Ways:
             )
         found = trace(self.root, self.inputs, self.training, self.constants, answers, self.length)
         self.has_loops |= found.loops
+        if isinstance(found.failure, TooManyWays):
+            raise found.failure
         way = self._translated(found)
         for place in reversed(range(len(answers), len(found.decisions))):
             taken = [answer for answer, _ in found.decisions[:place]]

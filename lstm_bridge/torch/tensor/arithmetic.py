@@ -148,6 +148,59 @@ def addcmul(
     return input + value * tensor1 * tensor2
 
 
+def addcdiv(
+    input: mx.array,  # noqa: A002
+    tensor1: mx.array,
+    tensor2: mx.array,
+    *,
+    value: float = 1,
+) -> mx.array:
+    """``input + value · tensor1 / tensor2``."""
+    return input + value * tensor1 / tensor2
+
+
+def frac(input: mx.array) -> mx.array:  # noqa: A002
+    """What stands behind the point."""
+    return input - mx.stop_gradient(trunc(input))
+
+
+def diff(input: mx.array, n: int = 1, dim: int = -1) -> mx.array:  # noqa: A002
+    """Differences of neighbours along an axis, so many times."""
+    for _ in range(n):
+        parts = mx.split(input, [1, input.shape[dim] - 1], axis=dim)
+        first, middle, last = parts
+        later = mx.concatenate([middle, last], axis=dim)
+        input = later - mx.concatenate([first, middle], axis=dim)  # noqa: A001
+    return input
+
+
+def tensordot(a: mx.array, b: mx.array, dims: Any = 2, out: None = None) -> mx.array:
+    """The sum of products over axes of both: so many, or two lists of them."""
+    return mx.tensordot(a, b, dims)
+
+
+def meshgrid(*tensors: Any, indexing: str | None = None) -> list[mx.array]:
+    """Grids of all combinations of several vectors' elements."""
+    arrays = tensors[0] if isinstance(tensors[0], list | tuple) else tensors
+    return list(mx.meshgrid(*arrays, indexing=indexing or "ij"))
+
+
+def cdist(x1: mx.array, x2: mx.array, p: float = 2.0, compute_mode: str = "") -> mx.array:
+    """The p-norm distances of all rows of one to all rows of the other."""
+    return functional.activation.norm(x1[..., :, None, :] - x2[..., None, :, :], p, -1, False)
+
+
+def isclose(
+    input: mx.array,  # noqa: A002
+    other: mx.array,
+    rtol: float = 1e-5,
+    atol: float = 1e-8,
+    equal_nan: bool = False,
+) -> mx.array:
+    """Whether elements differ by no more than ``atol + rtol · |other|``."""
+    return mx.isclose(input, other, rtol, atol, equal_nan=equal_nan)
+
+
 def matmul(input: mx.array, other: mx.array) -> mx.array:  # noqa: A002
     """The matrix product of the last two axes."""
     return input @ other
@@ -265,7 +318,9 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "clamp": clamp, "clip": clamp, "exp": exp, "where": where, "masked_fill": masked_fill,
     "clamp_min": lambda input, min: clamp(input, min),  # noqa: A006
     "clamp_max": lambda input, max: clamp(input, None, max),  # noqa: A006
-    "lerp": lerp, "addcmul": addcmul, "matmul": matmul, "mm": matmul, "mv": matmul, "bmm": bmm,
+    "lerp": lerp, "addcmul": addcmul, "addcdiv": addcdiv, "frac": frac, "diff": diff,
+    "tensordot": tensordot, "meshgrid": meshgrid, "kron": mx.kron, "cdist": cdist,
+    "isclose": isclose, "matmul": matmul, "mm": matmul, "mv": matmul, "bmm": bmm,
     "addmm": addmm, "baddbmm": addmm, "einsum": einsum, "dot": dot, "outer": outer,
     "neg": operator.neg, "negative": operator.neg, "positive": operator.pos,
     "abs": abs, "absolute": abs, "square": lambda input: input * input,  # noqa: A006

@@ -198,6 +198,47 @@ def cumprod(input: mx.array, dim: int, *, dtype: Any = None) -> mx.array:  # noq
     return mx.cumprod(_wide(input, dtype), axis=dim)
 
 
+def median(
+    input: mx.array,  # noqa: A002
+    dim: int | None = None,
+    keepdim: bool = False,
+) -> Any:
+    """The lower of the middle values, of all or along an axis with its place."""
+    if dim is None:
+        return median(input.reshape(-1), 0).values
+    return kthvalue(input, (input.shape[dim] + 1) // 2, dim, keepdim)
+
+
+def kthvalue(
+    input: mx.array,  # noqa: A002
+    k: int,
+    dim: int = -1,
+    keepdim: bool = False,
+) -> Found:
+    """The k-th smallest along an axis, and where it stands."""
+    at = mx.take(argsort(input, dim), mx.array([k - 1]), axis=dim)
+    values = mx.take_along_axis(input, at, axis=dim)
+    return Found(values, at) if keepdim else Found(mx.squeeze(values, dim), mx.squeeze(at, dim))
+
+
+def cummax(input: mx.array, dim: int) -> Found:  # noqa: A002
+    """The largest so far along an axis, and where it stands last."""
+    return _running(input, dim, mx.cummax(input, axis=dim))
+
+
+def cummin(input: mx.array, dim: int) -> Found:  # noqa: A002
+    """The smallest so far along an axis, and where it stands last."""
+    return _running(input, dim, mx.cummin(input, axis=dim))
+
+
+def _running(x: mx.array, dim: int, best: mx.array) -> Found:
+    shape = [1] * x.ndim
+    shape[dim] = x.shape[dim]
+    places = mx.arange(x.shape[dim]).reshape(shape)
+    at = mx.stop_gradient(mx.cummax(mx.where(x == best, places, 0), axis=dim))
+    return Found(mx.take_along_axis(x, at, axis=dim), at.astype(mx.int64))
+
+
 def sort(
     input: mx.array,  # noqa: A002
     dim: int = -1,
@@ -254,7 +295,8 @@ REDUCTION: dict[str, Callable[..., Any]] = {
     fn.__name__: fn
     for fn in (
         sum, prod, mean, var, std, norm, max, min, amax, amin, argmax, argmin, any, all,
-        logsumexp, cumsum, cumprod, sort, argsort, topk, count_nonzero,
+        logsumexp, cumsum, cumprod, cummax, cummin, median, kthvalue, sort, argsort, topk,
+        count_nonzero,
     )
 } | {"linalg.norm": vector_norm, "linalg.vector_norm": vector_norm}  # fmt: skip
 """torch's name → function."""

@@ -119,6 +119,23 @@ def vstack(tensors: Sequence[mx.array]) -> mx.array:
     return mx.concatenate([x if x.ndim > 1 else x.reshape(1, -1) for x in tensors], axis=0)
 
 
+def dstack(tensors: Sequence[mx.array]) -> mx.array:
+    """Arrays side by side along the third axis."""
+    deep = [x.reshape(1, -1, 1) if x.ndim < 2 else x for x in tensors]
+    return mx.concatenate([x[..., None] if x.ndim == 2 else x for x in deep], axis=2)
+
+
+def type_(input: mx.array, dtype: Any = None, non_blocking: bool = False) -> mx.array:  # noqa: A002
+    """Cast to a dtype, or to that of one of torch's old tensor classes.
+
+    Raises:
+        UnsupportedError: no dtype: the name of torch's class says where a tensor lies.
+    """
+    if dtype is None:
+        raise UnsupportedError("type", expected="a dtype", got="none")
+    return to(input, dtype=dtype)  # type: ignore[no-any-return]
+
+
 def split(tensor: mx.array, split_size_or_sections: Any, dim: int = 0) -> tuple[mx.array, ...]:
     """Parts of so many elements, or of the given sizes."""
     L = tensor.shape[dim]
@@ -228,11 +245,11 @@ SHAPES: dict[str, Callable[..., Any]] = {
     fn.__name__: fn
     for fn in (
         reshape, permute, transpose, t, squeeze, unsqueeze, flatten, unflatten, expand, repeat,
-        repeat_interleave, size, cat, stack, hstack, vstack, split, chunk, tensor_split, unbind,
-        flip, roll, movedim, to, unfold,
+        repeat_interleave, size, cat, stack, hstack, vstack, dstack, split, chunk, tensor_split,
+        unbind, flip, roll, movedim, to, unfold,
     )
 } | {
-    "view": reshape, "swapaxes": transpose, "swapdims": transpose, "concat": cat,
+    "type": type_, "view": reshape, "swapaxes": transpose, "swapdims": transpose, "concat": cat,
     "concatenate": cat, "moveaxis": movedim, "ravel": flatten, "tile": repeat,
     "broadcast_to": expand, "expand_as": lambda input, other: expand(input, other.shape),  # noqa: A006
     "view_as": lambda input, other: reshape(input, other.shape),  # noqa: A006
