@@ -305,7 +305,8 @@ int main() {
   const Index sizes[][5] = {{7, 3, 1, 1, 1},   {50, 13, 33, 17, 17}, {3, 1, 4, 5, 2},
                             {5, 2, 3, 64, 64}, {4, 16, 40, 96, 96},  {6, 7, 16, 33, 20},
                             {1, 1, 8, 16, 16}, {2, 25, 20, 65, 40},  {3, 5, 12, 128, 128},
-                            {0, 3, 2, 4, 4},   {4, 37, 70, 130, 130}};
+                            {0, 3, 2, 4, 4},   {4, 37, 70, 130, 130}, {1, 1, 100, 200, 200},
+                            {2, 1, 9, 420, 420}, {2, 14, 210, 96, 96}};
   for (const lstm_bridge::Variant* v = lstm_bridge::variants(); v->name; ++v) {
     check_activations(*v);
     control(*v);
@@ -319,7 +320,9 @@ int main() {
       }
     const auto many = [v] {
       for (unsigned k = 0; k < 6; ++k)
-        compare(*v, {9, 24, 40, 80, 80, false, false, false, false, true, false, false, true}, k);
+        compare(*v, {9, 24, 40, 80, 80, false, false, false, false, true, false, false, true}, k),
+            compare(*v, {1, 1, 99, 200, 200, false, false, false, false, true, false, k % 2 == 0,
+                         true}, k);
     };
     std::thread other(many);
     many();

@@ -11,7 +11,16 @@ from native_problems import composed, failures, outputs, problem, results, truth
 
 from lstm_bridge.core import native
 
-SIZES = [(7, 3, 1, 1), (13, 50, 33, 17), (1, 9, 5, 64), (24, 6, 20, 48), (3, 1, 4, 130)]
+SIZES = [
+    (7, 3, 1, 1),
+    (13, 50, 33, 17),
+    (1, 9, 5, 64),
+    (24, 6, 20, 48),
+    (3, 1, 4, 130),
+    (1, 1, 99, 200),
+    (1, 3, 9, 420),
+    (14, 3, 210, 96),
+]
 
 
 @pytest.mark.parametrize("reverse", [False, True])

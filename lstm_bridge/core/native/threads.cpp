@@ -63,15 +63,57 @@ class Pool {
     context_ = context;
     count_ = count;
     pending_.store(started_, std::memory_order_relaxed);
-    epoch_.fetch_add(1, std::memory_order_release);
-    epoch_.notify_all();
+    call(kAll);
     job(context, 0, count);
     for (int left; (left = pending_.load(std::memory_order_acquire)) != 0;) {
       wait_while(pending_, left);
     }
   }
 
+  void share(int pieces, void (*job)(void*, int), void* context) {
+    std::unique_lock lock(busy_, std::try_to_lock);
+    const bool helped = pieces > 1 && size_ > 1 && lock.owns_lock() && start(size_ - 1);
+    if (!helped) {
+      for (int k = 0; k < pieces; ++k) job(context, k);
+      return;
+    }
+    piece_job_ = job;
+    context_ = context;
+    pieces_ = pieces;
+    next_.store(0, std::memory_order_relaxed);
+    helpers_.store(0, std::memory_order_release);
+    call(kWhoComes);
+    take_pieces();
+    helpers_.fetch_add(kClosed, std::memory_order_acq_rel);
+    for (int now; (now = helpers_.load(std::memory_order_acquire)) != kClosed;)
+      wait_while(helpers_, now);
+  }
+
  private:
+  // The lowest bit of an epoch says whom it calls.
+  enum Kind { kAll = 0, kWhoComes = 1 };
+  static constexpr int kClosed = -(1 << 20);
+
+  void call(Kind kind) {
+    const unsigned next = (static_cast<unsigned>(epoch_.load(std::memory_order_relaxed)) | 1) + 1;
+    epoch_.store(static_cast<int>(next + kind), std::memory_order_release);
+    epoch_.notify_all();
+  }
+
+  void take_pieces() {
+    for (int k; (k = next_.fetch_add(1, std::memory_order_relaxed)) < pieces_;)
+      piece_job_(context_, k);
+  }
+
+  void help() {
+    int now = helpers_.load(std::memory_order_acquire);
+    do {
+      if (now < 0) return;
+    } while (!helpers_.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel));
+    take_pieces();
+    if (helpers_.fetch_sub(1, std::memory_order_acq_rel) == kClosed + 1) helpers_.notify_all();
+  }
+
   bool start(int workers) {
     try {
       while (started_ < workers) {
@@ -88,6 +130,10 @@ class Pool {
     for (;;) {
       wait_while(epoch_, seen);
       seen = epoch_.load(std::memory_order_acquire);
+      if (seen & kWhoComes) {
+        help();
+        continue;
+      }
       if (id < count_) job_(context_, id, count_);
       if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
     }
@@ -99,8 +145,11 @@ class Pool {
   void (*job_)(void*, int, int) = nullptr;
   void* context_ = nullptr;
   int count_ = 0;
+  void (*piece_job_)(void*, int) = nullptr;
+  int pieces_ = 0;
   std::atomic<int> epoch_{0};
   std::atomic<int> pending_{0};
+  std::atomic<int> next_{0}, helpers_{kClosed};
 };
 
 // Never destroyed: its workers wait for the next call until the process ends.
@@ -171,6 +220,10 @@ int thread_count() { return pool().size(); }
 void run_threads(int count, void (*job)(void*, int, int), void* context) {
   if (count < 2) return job(context, 0, 1);
   pool().run(count, job, context);
+}
+
+void run_pieces(int pieces, void (*job)(void*, int), void* context) {
+  pool().share(pieces, job, context);
 }
 
 Scratch::Scratch() : block_(arena().block), used_(arena().used) {}

@@ -34,6 +34,18 @@ void parallel(int count, F&& job) {
       const_cast<void*>(static_cast<const void*>(&job)));
 }
 
+// Call job(context, piece) once for each of `pieces` pieces that need not meet. Those workers help
+// that are awake before all is done: the caller never waits for one to begin.
+void run_pieces(int pieces, void (*job)(void*, int), void* context);
+
+template <class F>
+void share_out(int pieces, F&& job) {
+  using Job = std::remove_reference_t<F>;
+  run_pieces(
+      pieces, [](void* f, int piece) { (*static_cast<Job*>(f))(piece); },
+      const_cast<void*>(static_cast<const void*>(&job)));
+}
+
 // Memory of the calling thread that is kept between calls, in cache lines.
 class Scratch {
  public:
