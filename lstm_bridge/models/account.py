@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -126,9 +126,9 @@ class Accountant:
         self._total = sum(_nbytes(job) for job in self._jobs.values())
 
     @property
-    def layers(self) -> Sequence[FoundLayer]:
-        """The recurrent layers that are written."""
-        return self._content.layers
+    def content(self) -> Content:
+        """What is written."""
+        return self._content
 
     def _job(self, facts: Mapping[str, Entry], name: str) -> _Job:
         recipe = self._content.recipes[name]
@@ -181,7 +181,7 @@ class Accountant:
         return Conversion(
             source=_describe(self._checkpoint, files),
             layout=layout,
-            layers=tuple(_layer_entry(layer) for layer in self.layers),
+            layers=tuple(_layer_entry(layer) for layer in self._content.layers),
             tensors={name: self._fate(name, arrays) for name in self._jobs},
             left_out={**self._checkpoint.left_out, **self._content.left_out},
             ignored=self._content.ignored,

@@ -22,6 +22,8 @@ class Content(NamedTuple):
         description: what makes a whole model again. Default: none, layers and loose arrays.
         shapes: array → its shape, where that is known otherwise than from its recipe.
         packed: array → how quantization makes it from its recipe's. Default: none.
+        places: array → its place in a Keras weights file. Default: none.
+        architecture: the config of a ``.keras`` archive of a whole model. Default: none.
     """
 
     recipes: Mapping[str, Recipe]
@@ -31,6 +33,8 @@ class Content(NamedTuple):
     description: Mapping[str, Any] = {}
     shapes: Mapping[str, Shape] = {}
     packed: Mapping[str, Packed] = {}
+    places: Mapping[str, str] = {}
+    architecture: Mapping[str, Any] = {}
 
 
 def of_plan(plan: Plan, layers: Sequence[FoundLayer]) -> Content:

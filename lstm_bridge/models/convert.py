@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstm_bridge.checkpoints.base import Checkpoint
 from lstm_bridge.checkpoints.safetensors_writer import write_safetensors
@@ -16,7 +16,7 @@ from lstm_bridge.converters.layer import FoundLayer
 from lstm_bridge.converters.plan import Plan
 from lstm_bridge.converters.recipe import Entry
 from lstm_bridge.converters.targets import TARGETS
-from lstm_bridge.errors import FileSystemError, UsageError, printable
+from lstm_bridge.errors import FileSystemError, UnsupportedError, UsageError, printable
 from lstm_bridge.models.account import Accountant, Conversion, Policy, Progress, files_of
 from lstm_bridge.models.atomic import new_file, new_folder
 from lstm_bridge.models.content import Content, of_plan
@@ -27,7 +27,13 @@ from lstm_bridge.models.quantize import BITS
 from lstm_bridge.models.schema import MARK, WEIGHTS, read_config
 from lstm_bridge.models.source import Choices, Pathish, entries, opened
 from lstm_bridge.models.torch.script import is_script
-from lstm_bridge.models.whole_source import WholeSource, content_of, refuse_quantized, whole_source
+from lstm_bridge.models.whole_source import (
+    WholeSource,
+    content_for,
+    content_of,
+    refuse_quantized,
+    whole_source,
+)
 
 LAYOUTS = ("source", "mlx")
 
@@ -90,7 +96,8 @@ def convert(
         _check_apart(checkpoint, target)
         written_for = to or layout
         facts = entries(checkpoint)
-        content = _content(source, checkpoint, plan, choices, written_for, quantize)
+        asked = _Asked(written_for, suffix, quantize)
+        content = _content(source, checkpoint, plan, choices, asked)
         accountant = Accountant(checkpoint, facts, content, policy, progress)
         account = partial(accountant.account, written_for)
         with closing(accountant):
@@ -141,32 +148,63 @@ def _content(
     checkpoint: Checkpoint,
     plan: Plan,
     choices: Choices,
-    written_for: str,
-    bits: int | None,
+    asked: _Asked,
 ) -> Content:
     """Return what is written: a whole model if there is one and it is asked for, or layers."""
-    partly = [name for name in ("prefix", "ignore") if getattr(choices, name)]
-    why = f"{partly[0]} asks for a part of it" if partly else ""
-    if written_for == "source" and not partly:
-        config = read_object(Path(choices.config)) if choices.config is not None else None
-        found = whole_source(source, checkpoint, config)
-        if isinstance(found, WholeSource):
-            return content_of(found, plan.layers, bits)
-        why = found
-    if bits is not None:
+    whole = _whole(source, checkpoint, choices, asked)
+    if isinstance(whole, WholeSource):
+        content = _content_of_whole(whole, plan, asked)
+        if content is not None:
+            return content
+    why = whole if isinstance(whole, str) else ""
+    if asked.bits is not None:
         raise UsageError(
             "quantize", expected="a source that describes a whole model", got=why,
             fix="port the model, or load it, then lstm_bridge.save what mlx.nn.quantize made of it",
         )  # fmt: skip
-    if written_for != "source" and is_converted(source):
-        asked = f"--layout {written_for}" if written_for == "mlx" else f"--to {written_for}"
-        refuse_quantized(read_config(source), asked)
+    if asked.written_for != "source" and is_converted(source):
+        layout = asked.written_for == "mlx" and not asked.suffix
+        option = "--layout" if layout else "--to"
+        refuse_quantized(read_config(source), f"{option} {asked.written_for}")
     plan.require(str(source))
-    check_whole(str(source), written_for, plan)
-    content = of_plan(plan, _translated(plan, written_for, entries(checkpoint)))
-    if _describes(checkpoint) and why and not plan.code:
+    check_whole(str(source), asked.written_for, plan)
+    content = of_plan(plan, _translated(plan, asked.written_for, entries(checkpoint)))
+    if asked.written_for == "source" and _describes(checkpoint) and why and not plan.code:
         content = content._replace(left_out={**content.left_out, "the whole model": why})
     return content
+
+
+class _Asked(NamedTuple):
+    """What is to be written: for whom, to a file of which suffix, and in how many bits."""
+
+    written_for: str
+    suffix: str
+    bits: int | None
+
+
+def _whole(
+    source: Path, checkpoint: Checkpoint, choices: Choices, asked: _Asked
+) -> WholeSource | str:
+    """Return the whole model that a source describes, or why none is written."""
+    for name in ("prefix", "ignore"):
+        if getattr(choices, name):
+            return f"{name} asks for a part of it"
+    if asked.written_for == "mlx":
+        return "stock mlx.nn.LSTM is a layer"
+    config = read_object(Path(choices.config)) if choices.config is not None else None
+    return whole_source(source, checkpoint, config)
+
+
+def _content_of_whole(whole: WholeSource, plan: Plan, asked: _Asked) -> Content | None:
+    """Return what is written of a whole model; None where its layers alone are."""
+    if asked.written_for == "source":
+        return content_of(whole, plan.layers, asked.bits)
+    try:
+        return content_for(whole, asked.written_for, asked.suffix)
+    except UnsupportedError:
+        if plan.passed or len(plan.layers) != 1:
+            raise
+        return None  # a single layer has a way of its own
 
 
 def _describes(checkpoint: Checkpoint) -> bool:

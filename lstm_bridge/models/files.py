@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lstm_bridge.checkpoints.keras_writer import (
     KERAS_VERSION,
@@ -101,11 +102,11 @@ def _write_keras(
     facts: Mapping[str, Entry],
     note: Callable[[], bytes],
 ) -> None:
-    first: FoundLayer = accountant.layers[0]
-    dtype = facts[next(sources(next(iter(first.parameters.values()))))].dtype
-    dtype = "F32" if dtype == "F64" else dtype
-    model = sequential(list(accountant.layers), facts, dtype)
-    where = places(model, KERAS_VERSION)
+    content = accountant.content
+    model, where = dict(content.architecture), content.places
+    if not where:
+        model = _sequential(list(content.layers), facts)
+        where = places(model, KERAS_VERSION)
     entries = [(where[name], entry) for name, entry in accountant.entries()]
     write = (
         write_keras_weights
@@ -113,3 +114,8 @@ def _write_keras(
         else partial(write_keras_archive, config=model)
     )
     write(path, entries, note)
+
+
+def _sequential(layers: list[FoundLayer], facts: Mapping[str, Entry]) -> dict[str, Any]:
+    dtype = facts[next(sources(next(iter(layers[0].parameters.values()))))].dtype
+    return sequential(layers, facts, "F32" if dtype == "F64" else dtype)

@@ -17,10 +17,13 @@ from lstm_bridge.models.content import Content
 from lstm_bridge.models.directory import is_converted
 from lstm_bridge.models.folder import whole_of
 from lstm_bridge.models.json_file import read_object
+from lstm_bridge.models.keras.back import architecture_of, places_of
 from lstm_bridge.models.keras.load import structure_of
+from lstm_bridge.models.keras.runtime import KerasModel
 from lstm_bridge.models.quantize import quantize
 from lstm_bridge.models.schema import read_config
 from lstm_bridge.models.source import NOTHING_CHOSEN, Choices, opened
+from lstm_bridge.models.torch.model import TorchModel
 from lstm_bridge.models.torch.script import is_script, script_structure
 from lstm_bridge.models.whole import Model
 
@@ -115,6 +118,33 @@ def content_of(whole: WholeSource, layers: Sequence[FoundLayer], bits: int | Non
     layers = [one for one in layers if all(one.name_of(p) in recipes for p in one.parameters)]
     layers.sort(key=lambda layer: layer.path)
     return Content(recipes, layers, whole.left_out, (), description, shapes, packed)
+
+
+def content_for(whole: WholeSource, to: str, suffix: str) -> Content | None:
+    """Return what a file for the model's own framework holds; None if it is of another one.
+
+    Args:
+        whole: the model.
+        to: the framework.
+        suffix: of the file.
+
+    Raises:
+        UsageError: the model is quantized.
+        UnsupportedError: there is no way back for it.
+    """
+    model = whole.model
+    if not isinstance(model, {"torch": TorchModel, "keras": KerasModel}.get(to, ())):
+        return None
+    refuse_quantized(model.describe(), f"--to {to}")
+    if isinstance(model, TorchModel):
+        recipes = {new: whole.recipes[name] for new, name in model.state_names().items()}
+        return Content(recipes, (), whole.left_out)
+    shapes = {n: tuple(a.shape) for n, a in tree_flatten(model.parameters())}
+    architecture = architecture_of(model) if suffix == ".keras" else {}
+    return Content(
+        whole.recipes, (), whole.left_out, shapes=shapes, places=places_of(model),
+        architecture=architecture,
+    )  # fmt: skip
 
 
 def refuse_quantized(description: Mapping[str, Any], what: str) -> None:

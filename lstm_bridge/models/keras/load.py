@@ -144,7 +144,7 @@ def arrays_of(model: KerasModel, config: Mapping[str, Any], checkpoint: Checkpoi
 
 
 def _fill(model: KerasModel, checkpoint: Checkpoint) -> None:
-    config = getattr(model, "_keras_config", None)
+    config = model._options.get("keras", {}).get("config")
     if config is None:
         raise UsageError(
             "load_weights",
@@ -162,8 +162,7 @@ def _fill(model: KerasModel, checkpoint: Checkpoint) -> None:
 
 
 def _remember(model: KerasModel, config: Mapping[str, Any], version: str) -> None:
-    object.__setattr__(model, "_keras_config", config)
-    object.__setattr__(model, "_keras_version", version)
+    model._options["keras"] = {"version": version, "config": config}
 
 
 def _checked(config: Any, file: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def find_weights(
     metadata = checkpoint.metadata
     facts = {name: Entry(info.shape, info.dtype) for name, info in checkpoint.tensors.items()}
     finder = _Finder(str(checkpoint.path), facts, metadata)
-    slots = list(_slots(model, config, "", ""))
+    slots = slots_of(model, config)
     recipes = finder.numbered(slots) if metadata["layout"] == "vars" else finder.legacy(
         model, slots
     )  # fmt: skip
@@ -84,6 +84,11 @@ def _sources(recipe: Recipe) -> Iterator[str]:
 
 
 # --- the model's weights, in Keras's order ------------------------------------------------------
+
+
+def slots_of(model: KerasModel, config: Config) -> list[Slot]:
+    """Return the weights of a model in Keras's order, each with its place in a numbered file."""
+    return list(_slots(model, config, "", ""))
 
 
 def _slots(model: KerasModel, config: Config, name: str, path: str) -> Iterator[Slot]:

@@ -56,10 +56,13 @@ class TorchModel(Model):
     def state_dict(self) -> dict[str, mx.array]:
         """Return parameters and buffers under the names of the torch module's own state dict."""
         held = dict(tree_flatten(self.parameters()))
-        for name in self._listed("constants"):
-            held.pop(name, None)
-        aliases = dict(self._options.get("aliases", {}))
-        return held | {alias: held[name] for alias, name in aliases.items()}
+        return {name: held[own] for name, own in self.state_names().items()}
+
+    def state_names(self) -> dict[str, str]:
+        """Return every name of the torch module's state dict, with the array's name here."""
+        constants = self._listed("constants")
+        own = {n: n for n, _ in tree_flatten(self.parameters()) if n not in constants}
+        return own | dict(self._options.get("aliases", {}))
 
     def save_torch(self, file: str | PathLike[str], *, force: bool = False) -> None:
         """Write the state dict to a file that torch loads into the original module, strictly.
