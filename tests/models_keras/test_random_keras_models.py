@@ -46,6 +46,26 @@ SEQUENCE: dict[str, Any] = {
     "Rescaling": lambda: layers.Rescaling(0.5, offset=0.1),
     "Normalization": lambda: layers.Normalization(),
     "Masking": lambda: layers.Masking(0.0),
+    "ELU": lambda: layers.ELU(alpha=0.7),
+    "ReLU": lambda: layers.ReLU(max_value=0.8, negative_slope=0.1),
+    "Softmax": lambda: layers.Softmax(),
+    "SpatialDropout1D": lambda: layers.SpatialDropout1D(0.3),
+    "GaussianNoise": lambda: layers.GaussianNoise(0.3),
+    "GaussianDropout": lambda: layers.GaussianDropout(0.3),
+    "AlphaDropout": lambda: layers.AlphaDropout(0.3),
+    "AveragePooling1D": lambda: layers.AveragePooling1D(2, strides=1),
+    "Cropping1D": lambda: layers.Cropping1D((1, 0)),
+    "LayerNormalization both": lambda: layers.LayerNormalization(axis=[1, 2]),
+    "RNN": lambda: layers.RNN(layers.GRUCell(3), return_sequences=True, unroll=True),
+    "BiLSTM own backward": lambda: layers.Bidirectional(
+        layers.LSTM(3, return_sequences=True),
+        backward_layer=layers.GRU(3, return_sequences=True, go_backwards=True),
+        merge_mode="mul",
+    ),
+    "nested": lambda: keras.Sequential([layers.Dense(3), layers.GRU(2, return_sequences=True)]),
+    "nested over time": lambda: layers.TimeDistributed(
+        keras.Sequential([layers.Dense(4), layers.LayerNormalization()])
+    ),
 }
 ENDS: dict[str, Any] = {
     "LSTM": lambda: [layers.LSTM(4)],
@@ -54,6 +74,9 @@ ENDS: dict[str, Any] = {
     "max": lambda: [layers.GlobalMaxPooling1D(), layers.Dense(3, activation="softmax")],
     "flat": lambda: [layers.Flatten(), layers.Dense(2)],
     "none": list,
+    "repeated": lambda: [layers.LSTM(3), layers.RepeatVector(2), layers.GRU(2)],
+    "turned": lambda: [layers.Permute((2, 1)), layers.Flatten(), layers.Reshape((-1, 1))],
+    "states": lambda: [layers.LSTM(3, return_state=True)],
 }
 LOSES_MASKS = "ignore:.*does not support masking"
 
@@ -82,6 +105,64 @@ def test_sequential(parity: Any, tmp_path_factory: Any, middle: Any, end: str, e
         return [x]
 
     parity.assert_same(lambda seed: parity.compared(make, xs, folder, seed, era))
+
+
+JOINS: dict[str, Any] = {
+    **{
+        name: (lambda a, b, name=name: getattr(layers, name)()([a, b]))
+        for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Attention",
+                     "AdditiveAttention", "Concatenate")
+    },
+    "Dot": lambda a, b: layers.Dot(axes=(2, 2))([a, b]),
+    "after one another": lambda a, b: layers.Concatenate(axis=1)([a, b]),
+    "heads": lambda a, b: layers.MultiHeadAttention(2, 3)(a, b, use_causal_mask=True),
+    "sum": lambda a, b: a * 2 + b,
+    "states": lambda a, b: layers.LSTM(D, return_sequences=True)(
+        a, initial_state=layers.LSTM(D, return_state=True)(b)[1:]
+    ),
+}  # fmt: skip
+KEEPS: dict[str, Any] = {
+    "LSTM": lambda: layers.LSTM(D, return_sequences=True),
+    "BiGRU": lambda: layers.Bidirectional(layers.GRU(2, return_sequences=True)),
+    "Dense": lambda: layers.Dense(D, activation="tanh"),
+    "BatchNormalization": layers.BatchNormalization,
+    "Dropout": lambda: layers.Dropout(0.2),
+    "Conv1D": lambda: layers.Conv1D(D, 2, padding="causal"),
+    "model": lambda: keras.Sequential(
+        [keras.Input((L, D)), layers.GRU(D, return_sequences=True), layers.Dropout(0.1)]
+    ),
+}
+"""Layers that return what they take, so that any may follow any, and be called again."""
+
+
+@pytest.mark.filterwarnings(LOSES_MASKS, "ignore:You are saving your model as an HDF5")
+@settings(max_examples=15)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(sorted(KEEPS)), st.integers(0, 9), st.booleans()),
+        min_size=2, max_size=5,
+    ),
+    joins=st.lists(
+        st.tuples(st.sampled_from(sorted(JOINS)), st.integers(0, 9), st.integers(0, 9)),
+        min_size=1, max_size=3,
+    ),
+    era=st.sampled_from(["keras", "h5", "json"]),
+)  # fmt: skip
+def test_any_graph(parity: Any, tmp_path_factory: Any, steps: Any, joins: Any, era: str) -> None:
+    """Words and numbers through layers, some of them called again, and joined two by two."""
+
+    def build() -> Any:
+        words, x = keras.Input((L,), dtype="int32"), keras.Input((L, D))
+        values = [layers.Embedding(9, D, mask_zero=True)(words), x]
+        made: list[Any] = []
+        for kind, source, again in steps:
+            made.append(made[source % len(made)] if again and made else KEEPS[kind]())
+            values.append(made[-1](values[source % len(values)]))
+        found = [JOINS[k](values[a % len(values)], values[b % len(values)]) for k, a, b in joins]
+        return keras.Model([words, x], [values[-1], *found, layers.LSTM(2)(values[-2])])
+
+    folder = tmp_path_factory.mktemp("m")
+    parity.assert_same(lambda seed: parity.saved_and_loaded(build, folder, seed, era))
 
 
 def shared_and_merged() -> Any:

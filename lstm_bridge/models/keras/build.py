@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lstm_bridge.converters.keras_calls import Call, Constant, History, Wiring, wiring
@@ -17,6 +16,16 @@ from lstm_bridge.models.graph import Graph, Node, Ref
 from lstm_bridge.models.keras.operations import KERAS_OPERATIONS, constant, inferred_shape
 from lstm_bridge.models.keras.over_time import TimeDistributedModel
 from lstm_bridge.models.keras.runtime import KerasModel
+from lstm_bridge.models.keras.shapes import (
+    bare,
+    by_argument,
+    is_several,
+    mapped,
+    nth,
+    output_shapes,
+    plain_shapes,
+    standing,
+)
 from lstm_bridge.models.whole import Part
 
 _MAX_DEPTH = 32
@@ -101,7 +110,7 @@ class _Builder:
                 self._parts[call.layer] = self._part(call.layer, args, kwargs)
             layer: Any = self._parts[call.layer].module
             self._check_keywords(layer, call)
-            self._shapes[call.layer, call.index] = _output_shapes(layer, args, kwargs)
+            self._shapes[call.layer, call.index] = output_shapes(layer, args, kwargs)
         except ConfigError:
             raise
         except (BridgeError, TypeError, ValueError, LookupError) as error:
@@ -136,7 +145,7 @@ class _Builder:
         options["name"] = name.rpartition("/")[2] or "layer"
         kind = f"keras.layers.{kind}"
         made: Any = make(kind, options, None)
-        shapes = _by_argument(made, "build", args, kwargs)
+        shapes = by_argument(made, "build", args, kwargs)
         if not made.built:
             made.build(**shapes)
         return Part(name, kind, options, made, made.get_build_config())
@@ -166,10 +175,10 @@ class _Builder:
         """Put shapes in the place of tensors."""
         if isinstance(value, History):
             shapes = self._shapes[value.layer, value.call]
-            return _standing(shapes if value.output is None else _nth(shapes, value.output))
+            return standing(shapes if value.output is None else nth(shapes, value.output))
         if isinstance(value, Constant):
             return constant(*value)
-        return _map(self._shaped, value)
+        return mapped(self._shaped, value)
 
     def _referred(self, value: Any) -> Any:
         """Put references to nodes in the place of tensors; several outputs are picked apart."""
@@ -178,9 +187,9 @@ class _Builder:
             self._nodes.append(Node(name, "keras.Constant", "", tuple(value)))
             return Ref(name)
         if not isinstance(value, History):
-            return _map(self._referred, value)
+            return mapped(self._referred, value)
         node = _node_name(value.layer, value.call)
-        if value.output is None or not _is_several(self._shapes[value.layer, value.call]):
+        if value.output is None or not is_several(self._shapes[value.layer, value.call]):
             return Ref(node)
         item = f"{node}[{value.output}]"
         if item not in self._added:
@@ -204,8 +213,8 @@ class _Builder:
             {"name": i.name, "shape": list(i.shape), "dtype": i.dtype, "key": i.key or i.name}
             for i in self._wires.inputs
         ]
-        shapes = {c.layer: _plain(self._shapes[c.layer, c.index]) for c in self._wires.calls}
-        returned = _plain(_bare(self._shaped(self._wires.outputs)))
+        shapes = {c.layer: plain_shapes(self._shapes[c.layer, c.index]) for c in self._wires.calls}
+        returned = plain_shapes(bare(self._shaped(self._wires.outputs)))
         options = {"name": name, "inputs": inputs, "shapes": shapes, "output_shapes": returned}
         functional = [n for n in self._wires.layers if self._wires.functional or n in self._parts]
         options["layers"] = [{"name": n, "class": self._class_of(n)} for n in functional]
@@ -222,105 +231,5 @@ class _Builder:
         return part.kind.rpartition(".")[2]
 
 
-class _Shape:
-    """Stands for a tensor where only its shape is known."""
-
-    def __init__(self, shape: Any) -> None:
-        self.shape = shape
-
-
 def _node_name(layer: str, call: int) -> str:
     return layer if call == 0 else f"{layer}:{call}"
-
-
-def _map(function: Any, value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        made = [function(v) for v in value]
-        return made if isinstance(value, list) else tuple(made)
-    if isinstance(value, Mapping):
-        return {k: function(v) for k, v in value.items()}
-    return value
-
-
-def _is_several(shapes: Any) -> bool:
-    if isinstance(shapes, Mapping):
-        return True
-    return isinstance(shapes, list | tuple) and any(
-        isinstance(s, list | tuple | Mapping) for s in shapes
-    )
-
-
-def _nth(shapes: Any, output: int) -> Any:
-    """The shape of one output, as Keras counts through a nest of them."""
-    return list(_each(shapes))[output] if _is_several(shapes) else shapes
-
-
-def _each(shapes: Any) -> Iterator[Any]:
-    if not _is_several(shapes):
-        yield shapes
-        return
-    inner = [shapes[k] for k in sorted(shapes)] if isinstance(shapes, Mapping) else shapes
-    for one in inner:
-        yield from _each(one)
-
-
-def _standing(shapes: Any) -> Any:
-    """A stand-in for each array of a nest."""
-    if not _is_several(shapes):
-        return _Shape(shapes)
-    if isinstance(shapes, Mapping):
-        return {k: _standing(v) for k, v in shapes.items()}
-    return [_standing(v) for v in shapes]
-
-
-def _plain(shapes: Any) -> Any:
-    """The same as JSON has it."""
-    if isinstance(shapes, list | tuple):
-        return [_plain(s) for s in shapes]
-    return _map(_plain, shapes)
-
-
-def _bare(value: Any) -> Any:
-    """Shapes out of their stand-ins."""
-    return value.shape if isinstance(value, _Shape) else _map(_bare, value)
-
-
-def _has_shape(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(_has_shape(v) for v in value)
-    return isinstance(value, _Shape)
-
-
-def _by_argument(layer: Any, method: str, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Return the shapes for ``build`` or ``compute_output_shape`` by their argument names."""
-    known = call_spec.parameters_of(type(layer).call)
-    bound = call_spec.signature_of(type(layer).call).bind(
-        *args, **{k: v for k, v in kwargs.items() if k in known}
-    )
-    shapes = {f"{k}_shape": _bare(v) for k, v in bound.arguments.items() if _has_shape(v)}
-    names = list(call_spec.parameters_of(getattr(type(layer), method)))
-    if len(names) == 1:
-        return {names[0]: next(iter(shapes.values()))}
-    return {name: shapes[name] for name in names if name in shapes}
-
-
-def _output_shapes(layer: Any, args: Any, kwargs: Any) -> Any:
-    if isinstance(layer, KerasModel):
-        return _model_shapes(layer)
-    shapes = _by_argument(layer, "compute_output_shape", args, kwargs)
-    names = list(call_spec.parameters_of(type(layer).compute_output_shape))
-    if len(names) > 1 and names[0] not in shapes:  # named otherwise than call's argument
-        shapes = {names[0]: _bare(args[0]), **shapes}
-    found = layer.compute_output_shape(**shapes)
-    if kwargs.get("return_attention_scores"):
-        return [found, (found[0], None, None, None)]
-    return found
-
-
-def _model_shapes(model: KerasModel) -> Any:
-    """Return the shapes of a nested model's outputs, as its own calls found them."""
-    return _tupled(model._options["output_shapes"])
-
-
-def _tupled(shapes: Any) -> Any:
-    return _map(_tupled, shapes) if _is_several(shapes) else tuple(shapes)
