@@ -223,6 +223,20 @@ def front_ends() -> str:
     return table(["instead of", "import"], rows)
 
 
+def classes() -> str:
+    """Return the classes that a saved model may be made of, by package."""
+    from importlib import import_module
+
+    from lstm_bridge.models.classes import FRONT_ENDS, find_class
+
+    rows = []
+    for package in FRONT_ENDS:
+        names = sorted(import_module(f"lstm_bridge.{package}").__all__)
+        made = [code(name) for name in names if find_class(f"{package}.{name}") is not None]
+        rows.append([code(package), ", ".join(made)])
+    return table(["package", "classes"], rows)
+
+
 def mistakes_caught() -> str:
     """Return the mutation proof: mistakes made on purpose, and how many of them were caught."""
     from lstm_bridge.equivalence.proof.mutations import Outcome, in_conversion, in_front_end
@@ -285,6 +299,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         targets,
         arguments,
         front_ends,
+        classes,
         torch_functions,
         performance,
         mistakes_caught,

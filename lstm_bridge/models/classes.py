@@ -32,12 +32,13 @@ def find_class(kind: str) -> type[nn.Module] | None:
     return found if isinstance(found, type) and issubclass(found, nn.Module) else None
 
 
-def kind_of(module: nn.Module) -> str | None:
-    """Return the class path of a front-end module; None for a module of any other kind."""
+def kind_of(cls: type) -> str | None:
+    """Return the class path of a front-end class; None of any other."""
     for package in FRONT_ENDS:
-        kind = f"{package}.{type(module).__name__}"
-        if type(module).__module__.startswith(f"lstm_bridge.{package.partition('.')[0]}"):
-            return kind if find_class(kind) is type(module) else None
+        kind = f"{package}.{cls.__name__}"
+        ours = cls.__module__.startswith(f"lstm_bridge.{package.partition('.')[0]}.")
+        if ours and find_class(kind) is cls:
+            return kind
     return None
 
 

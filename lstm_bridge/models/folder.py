@@ -18,6 +18,7 @@ from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.errors import BridgeError, FileSystemError, UsageError
 from lstm_bridge.models.atomic import new_folder
 from lstm_bridge.models.classes import make
+from lstm_bridge.models.described import describe_tree, load_tree
 from lstm_bridge.models.keras.load import load_model
 from lstm_bridge.models.schema import (
     FORMAT,
@@ -65,6 +66,11 @@ def load(folder: Pathish) -> Any:
     arrays = read_arrays(folder)
     if "graph" in config:
         return whole_of(folder, config, arrays)
+    if "modules" in config:
+        try:
+            return load_tree(config, arrays)
+        except _NO_MODEL as error:
+            raise refuse(folder, "modules", _MODEL, str(error)) from error
     layers = {}
     for entry in config["layers"]:
         layers[entry["path"]] = _build(folder, entry, arrays)
@@ -86,9 +92,12 @@ def whole_of(folder: Path, config: Mapping[str, Any], arrays: Mapping[str, mx.ar
     """
     try:
         return MODELS[config["model"]].from_description(config, arrays)
-    except (BridgeError, TypeError, ValueError, KeyError, AttributeError) as error:
-        expected = "a description and weights that make a model"
-        raise refuse(folder, "modules", expected, str(error)) from error
+    except _NO_MODEL as error:
+        raise refuse(folder, "modules", _MODEL, str(error)) from error
+
+
+_NO_MODEL = (BridgeError, TypeError, ValueError, KeyError, AttributeError)
+_MODEL = "a description and weights that make a model"
 
 
 def _build(folder: Path, entry: dict[str, Any], arrays: dict[str, mx.array]) -> nn.Module:
@@ -124,24 +133,25 @@ _FIRST_KERNEL = ("cell.kernel", "cells.0.kernel")
 def save(model: nn.Module, folder: Pathish, *, force: bool = False) -> None:
     """Write a model to a folder that ``lstm_bridge.load`` reads, free of torch and Keras.
 
+    A whole model comes back as such, and a single layer as that layer. Of any other module the
+    layers of this package and all further arrays are stored under their names, and come back as a
+    tree of them: what a class of one's own does with its layers is code. The class itself takes
+    the weights with ``model.load_weights(f"{folder}/model.safetensors")``.
+
     Args:
-        model: a whole model of this package.
+        model: a whole model, a layer, a partly ported tree, or a module with layers in it.
         folder: the folder to make.
         force: replace a converted model that stands there. Default: False.
 
     Raises:
-        UsageError: it is no model that this package made.
+        UsageError: there is no layer of this package in it.
         FileSystemError: the folder exists or cannot be written.
     """
-    if not isinstance(model, Model):
-        raise UsageError(
-            "save",
-            expected="a whole model that lstm_bridge loaded or ported",
-            got=type(model).__name__,
-            fix="a single layer saves itself: layer.save_weights(file)",
-        )
+    whole = isinstance(model, Model)
+    described = model.describe() if whole else describe_tree(model)
     head = {"format": FORMAT, "version": FORMAT_VERSION, "lstm_bridge": __version__}
-    config = head | model.describe() | {"layers": layer_entries(model)}
+    layers = layer_entries(model) if whole else []
+    config = {**head, **described, "layers": layers}
     arrays = {name: from_mlx(array) for name, array in tree_flatten(model.parameters())}
     with new_folder(Path(folder), force=force) as scratch:
         entries = {n: (code, bits.shape, bits) for n, (bits, code) in arrays.items()}

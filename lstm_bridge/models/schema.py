@@ -48,6 +48,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             )
     if "graph" in config:
         _check_whole(folder, config)
+    elif "modules" in config:
+        _check_entries(folder, config, "modules", _MODULE)
     return config
 
 
@@ -56,9 +58,15 @@ def _check_whole(folder: Path, config: dict[str, Any]) -> None:
     if not isinstance(config.get("model"), str):
         raise refuse(folder, "model", "the kind of model", repr(config.get("model"))[:80])
     for key, form in (("modules", _MODULE), ("graph", _NODE)):
-        entries = config.get(key)
-        if not isinstance(entries, list) or not all(_has(entry, form) for entry in entries):
-            raise refuse(folder, key, f"a list of objects with {', '.join(form)}", "something else")
+        _check_entries(folder, config, key, form)
+
+
+def _check_entries(
+    folder: Path, config: dict[str, Any], key: str, form: Mapping[str, type]
+) -> None:
+    entries = config.get(key)
+    if not isinstance(entries, list) or not all(_has(entry, form) for entry in entries):
+        raise refuse(folder, key, f"a list of objects with {', '.join(form)}", "something else")
 
 
 def _has(entry: Any, form: Mapping[str, type]) -> bool:

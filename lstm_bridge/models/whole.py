@@ -138,7 +138,7 @@ class Model(Ported):
         return {
             "model": self.KIND,
             "options": dict(self._options),
-            "modules": [_entry(part) for part in self.parts],
+            "modules": [entry_of(part) for part in self.parts],
             "graph": self._graph.to_json(),
             "quantized": quantized_places(self),
         }
@@ -156,14 +156,19 @@ class Model(Ported):
         Raises:
             UsageError: the description or the arrays do not make a model.
         """
-        parts = [_part(entry) for entry in description["modules"]]
-        owned = tuple(f"{part.path}." for part in parts)
-        rest = {name: array for name, array in arrays.items() if not name.startswith(owned)}
-        graph = Graph.from_json(description["graph"])
-        model = cls(parts, graph, rest, description.get("options"))
+        model = cls.blank(description, arrays)
         quantize_again(model, description.get("quantized", ()))
         take_over(model, arrays.items())
         return model.eval()  # type: ignore[no-any-return]
+
+    @classmethod
+    def blank(cls, description: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Model:
+        """Return the described model before its layers have their numbers."""
+        parts = [part_of(entry, arrays) for entry in description["modules"]]
+        owned = tuple(f"{part.path}." for part in parts)
+        rest = {name: array for name, array in arrays.items() if not name.startswith(owned)}
+        graph = Graph.from_json(description["graph"])
+        return cls(parts, graph, rest, description.get("options"))
 
 
 MODELS: dict[str, type[Model]] = {Model.KIND: Model}
@@ -177,7 +182,8 @@ def _find(module: nn.Module, path: str) -> Any:
         return None
 
 
-def _entry(part: Part) -> dict[str, Any]:
+def entry_of(part: Part) -> dict[str, Any]:
+    """Return a sub-module as plain data, without its numbers."""
     entry: dict[str, Any] = {"path": part.path, "class": part.kind, "options": dict(part.options)}
     if part.build is not None:
         entry["build"] = dict(part.build)
@@ -186,13 +192,22 @@ def _entry(part: Part) -> dict[str, Any]:
     return entry
 
 
-def _part(entry: Mapping[str, Any]) -> Part:
+def part_of(entry: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Part:
+    """Return the sub-module that ``entry_of`` described.
+
+    Args:
+        entry: plain data.
+        arrays: the numbers around it by name, of which a model within takes its own.
+
+    Raises:
+        UsageError: it is of a class that is not known.
+    """
     path, kind, options = str(entry["path"]), str(entry["class"]), dict(entry["options"])
     build = entry.get("build")
     if kind in MODELS:
-        parts = [_part(inner) for inner in options["modules"]]
-        graph = Graph.from_json(options["graph"])
-        return Part(path, kind, {}, MODELS[kind](parts, graph, None, options.get("options")))
+        prefix = f"{path}." if path else ""
+        own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        return Part(path, kind, {}, MODELS[kind].blank(options, own))
     if find_class(kind) is None:
         raise UsageError(
             f"module {path!r}", expected="a class of this release's front-ends", got=repr(kind)

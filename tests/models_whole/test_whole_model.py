@@ -146,11 +146,6 @@ def test_saving_replaces_only_when_told_to(tmp_path: Path) -> None:
     )
 
 
-def test_a_lone_layer_is_no_whole_model(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="whole model"):
-        lstm_bridge.save(LSTM(D, H), tmp_path / "m")
-
-
 @pytest.mark.parametrize("name", ["torch_forecaster.pt", "torch_forecaster.safetensors"])
 def test_loading_weights_alone_names_the_verb_for_them(name: str) -> None:
     fixture = Path(__file__).parents[2] / "fixtures" / name
