@@ -72,10 +72,10 @@ def performance() -> str:
     lines = [
         f"Measured by `{report['command']}` on {machine['cores']} cores of {machine['processor']} "
         f"({machine['system']}), load {machine['load']:.1f}, MLX on {machine['device']}, Python "
-        f"{machine['python']}: {versions}. In the same run NumPy multiplied matrices at "
-        f"{limits['numpy_matmul_gflops']:.0f} GFLOP/s and read memory at "
-        f"{limits['read_gbytes']:.1f} GB/s. Median milliseconds; in brackets, how many times as "
-        "long as lstm_bridge."
+        f"{machine['python']}: {versions}. In the same run matrices were multiplied at "
+        f"{limits.get('matmul_gflops', limits.get('numpy_matmul_gflops')):.0f} GFLOP/s and read at "
+        f"{limits['read_gbytes']:.1f} GB/s. Median milliseconds, of fifty steps where streaming; "
+        "in brackets, how many times as long as lstm_bridge."
     ]
     for mode in dict.fromkeys(case["mode"] for case in report["cases"]):
         cases = [case for case in report["cases"] if case["mode"] == mode]
@@ -84,6 +84,16 @@ def performance() -> str:
             [case["shape"], *(_timing(case["seconds"], peer) for peer in peers)] for case in cases
         ]
         lines += ["", table([f"{mode}: N,L,D,H", *map(code, peers)], rows)]
+    shares = [
+        [case["shape"], limit, f"{share:.0%}"]
+        for case in report["cases"]
+        for limit, share in case.get("share_of_limit", {}).items()
+    ]
+    if shares:
+        lines += ["", table(["forward: N,L,D,H", "limit", "reached"], shares)]
+    if startup := report.get("startup"):
+        rows = [[what, f"{1e3 * seconds:.0f}"] for what, seconds in startup.items()]
+        lines += ["", table(["start-up", "ms"], rows)]
     return "\n".join(lines)
 
 

@@ -221,7 +221,9 @@ def bench(quick: bool, plot: Path | None, as_json: Path | None) -> None:
         report.plot(plot)
     if as_json is not None:
         as_json.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-    _show(*(report.to_table(mode) for mode in ("forward", "train")))
+    _show(*(report.to_table(mode) for mode in ("forward", "train", "stream")))
+    for line in report.to_lines():
+        click.echo(line)
 
 
 @main.command()

@@ -52,6 +52,15 @@ def ours(shape: Shape) -> Peer:
     return _mlx(model, shape, time_major=True)
 
 
+def mlx_drop_in(shape: Shape) -> Peer | None:
+    """lstm_bridge.mlx.nn.LSTM, which also returns all cell states."""
+    from lstm_bridge.mlx.nn import LSTM
+
+    if shape.layers > 1 or shape.bidirectional:
+        return None
+    return _mlx(LSTM(shape.D, shape.H), shape, time_major=False)
+
+
 def stock_mlx(shape: Shape) -> Peer | None:
     """mlx.nn.LSTM, which has one layer and one direction."""
     import mlx.nn as nn
@@ -107,6 +116,7 @@ def keras(shape: Shape) -> Peer | None:
 
 PEERS: dict[str, tuple[str, Callable[[Shape], Peer | None]]] = {
     "lstm_bridge": ("mlx", ours),
+    "lstm_bridge.mlx": ("mlx", mlx_drop_in),
     "mlx.nn.LSTM": ("mlx", stock_mlx),
     "torch.nn.LSTM": ("torch", torch),
     "keras.layers.LSTM": ("keras", keras),

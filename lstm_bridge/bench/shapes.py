@@ -30,6 +30,11 @@ class Shape(NamedTuple):
         later = 8.0 * self.H * (self.H * directions + self.H) * (self.layers - 1)
         return self.N * self.L * directions * (first + later)
 
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of recurrent weights that one layer's steps read, one after the other."""
+        return self.L * 16.0 * self.H * self.H
+
 
 SHAPES = (
     Shape(1, 64, 16, 32),
@@ -45,7 +50,10 @@ SHAPES = (
     Shape(1, 1, 128, 256),
     Shape(8, 50, 32, 64, layers=3, bidirectional=True),
 )
-"""Every benchmark case: the only list of them. One step alone (L = 1) is streaming."""
+"""Every benchmark case: the only list of them."""
+
+STREAMS = tuple(Shape(1, 1, D, H) for D, H in ((16, 32), (32, 64), (64, 128), (128, 256)))
+"""Streaming: one step per call, its states carried to the next call."""
 
 QUICK = SHAPES[:5]
 """What --quick runs: the cases that no implementation needs seconds for."""

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from lstm_bridge.bench.peers import Work
 
 _SLOW = 5.0
-_PAUSE = 0.002  # lets the spinning workers of the side before go to sleep
+_PAUSE = 0.002
+_LONGEST_PAUSE = 0.05
+_TURN = 0.01  # seconds of timed calls in one turn, of ten calls at most
 
 
 class Timing(NamedTuple):
@@ -23,6 +25,9 @@ class Timing(NamedTuple):
 
 def interleaved(sides: Mapping[str, Work], budget: float) -> dict[str, Timing]:
     """Time all sides in turns until their share of the budget is spent.
+
+    A turn waits until the worker threads of the side before have gone to sleep, makes untimed calls
+    until its own are awake and its caches warm, and then times some.
 
     Args:
         sides: name → work.
@@ -37,13 +42,32 @@ def interleaved(sides: Mapping[str, Work], budget: float) -> dict[str, Timing]:
     samples: dict[str, list[float]] = {name: [] for name in sides}
     while any(_wants(samples[name], first[name], budget) for name in sides):
         for name, work in sides.items():
-            if not _wants(samples[name], first[name], budget):
-                continue
-            time.sleep(_PAUSE)
-            if first[name] < _SLOW:
-                work()  # warms the caches that the side before has filled
-            samples[name].append(_timed(work))
+            if _wants(samples[name], first[name], budget):
+                samples[name] += _turn(work, first[name])
     return {name: Timing(median(t), min(t), len(t)) for name, t in samples.items()}
+
+
+def _turn(work: Work, first: float) -> list[float]:
+    _wait_for_idle_workers()
+    if first > _SLOW:
+        return [_timed(work)]
+    warming = _timed(work)
+    while warming < _PAUSE:
+        warming += _timed(work)
+    taken = [_timed(work)]
+    while sum(taken) < _TURN and len(taken) < 10:
+        taken.append(_timed(work))
+    return taken
+
+
+def _wait_for_idle_workers() -> None:
+    """Sleep until this process uses no processor: OpenMP's workers spin for long after a call."""
+    until = time.perf_counter() + _LONGEST_PAUSE
+    while time.perf_counter() < until:
+        used, started = time.process_time(), time.perf_counter()
+        time.sleep(_PAUSE)
+        if time.process_time() - used < 0.2 * (time.perf_counter() - started):
+            return
 
 
 def _timed(work: Work) -> float:

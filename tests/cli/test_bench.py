@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from lstm_bridge.bench import run
+from lstm_bridge.bench import run, timing
 from lstm_bridge.bench.shapes import SHAPES, Shape
-from lstm_bridge.bench.timing import interleaved
+from lstm_bridge.bench.startup import MEASURED
+from lstm_bridge.bench.streams import STREAMERS
+from lstm_bridge.bench.timing import Timing
 from lstm_bridge.cli import main
 
 
@@ -18,6 +22,7 @@ def test_the_report_has_every_peer_in_both_modes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "QUICK", (Shape(2, 3, 4, 5), Shape(1, 2, 3, 4, 2, True)))
+    monkeypatch.setattr(run, "STREAMS", (Shape(1, 1, 2, 3),))
     arguments = ["bench", "--quick", "--json", str(tmp_path / "b.json")]
     result = CliRunner().invoke(main, [*arguments, "--plot", str(tmp_path / "b.png")])
     assert result.exit_code == 0, result.output
@@ -27,10 +32,20 @@ def test_the_report_has_every_peer_in_both_modes(
         ("2,3,4,5", "train"),
         ("1,2,3,4, 2 layers, both directions", "forward"),
         ("1,2,3,4, 2 layers, both directions", "train"),
+        ("1,1,2,3", "stream"),
     ]
-    peers = {"lstm_bridge", "mlx.nn.LSTM", "torch.nn.LSTM", "keras.layers.LSTM"}
+    peers = {
+        "lstm_bridge",
+        "lstm_bridge.mlx",
+        "mlx.nn.LSTM",
+        "torch.nn.LSTM",
+        "keras.layers.LSTM",
+    }
     assert set(report["cases"][0]["seconds"]) == peers
     assert set(report["cases"][2]["seconds"]) == {"lstm_bridge", "torch.nn.LSTM"}
+    assert set(report["cases"][4]["seconds"]) == set(STREAMERS)
+    assert report["startup"].keys() == MEASURED.keys()
+    assert all(seconds > 0 for seconds in [*report["startup"].values(), *report["limits"].values()])
     for case in report["cases"]:
         assert all(0 < t["minimum"] <= t["median"] for t in case["seconds"].values())
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
@@ -38,12 +53,32 @@ def test_the_report_has_every_peer_in_both_modes(
         assert peer in result.output
 
 
-def test_sides_take_turns_and_the_first_call_is_not_timed() -> None:
+def test_sides_take_turns_and_a_turn_begins_untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def four_milliseconds(work: Callable[[], object]) -> float:
+        work()
+        return 0.004  # longer than a turn's warming, a third of its timed part
+
+    monkeypatch.setattr(timing, "_timed", four_milliseconds)
+    monkeypatch.setattr(timing, "_wait_for_idle_workers", lambda: None)
     calls: list[str] = []
-    sides = {name: (lambda name=name: calls.append(name)) for name in "ab"}
-    timings = interleaved(sides, budget=0.0)
-    assert calls[:6] == ["a", "b", "a", "a", "b", "b"]
+    sides = {name: partial(calls.append, name) for name in "ab"}
+    timings = timing.interleaved(sides, budget=0.0)
+    first, turn = ["a", "b"], [*"aaaa", *"bbbb"]
+    assert calls == first + turn
     assert {name: t.calls for name, t in timings.items()} == {"a": 3, "b": 3}
+
+
+def test_shares_of_the_limits_are_of_our_forward_pass() -> None:
+    limits = {"matmul_gflops": 100.0, "read_gbytes": 10.0}
+    ours = {"lstm_bridge": Timing(0.1, 0.1, 3)}
+    wide, narrow = Shape(64, 100, 256, 512), Shape(1, 100, 512, 1024)
+    assert run.Case(wide, "forward", ours).shares(limits) == {
+        "matmul": pytest.approx(wide.flops / 1e10)
+    }
+    read = 100 * 4 * 4 * 1024 * 1024 / 1e9
+    assert run.Case(narrow, "forward", ours).shares(limits) == {"read": pytest.approx(read)}
+    assert run.Case(wide, "train", ours).shares(limits) == {}
+    assert run.Case(Shape(1, 10, 1, 64), "forward", ours).shares(limits) == {}
 
 
 def test_operations_are_counted_as_the_equations_have_them() -> None:
