@@ -130,3 +130,11 @@ def test_a_nan_poisons_its_own_row_from_its_own_step_on() -> None:
     assert poisoned[1, 1:].all()
     mask = np.array([[True] * 3, [True, False, True]])
     assert not np.isnan(np.array(layer(x, mask=mask))).any()
+
+
+@pytest.mark.parametrize("name", ["Dense", "Embedding"])
+def test_quantize_names_what_packs_weights_here(name: str) -> None:
+    layer = layers.Dense(2) if name == "Dense" else layers.Embedding(3, 2)
+    assert layer.metrics == []
+    with pytest.raises(UnsupportedError, match=r"mlx\.nn\.quantize"):
+        layer.quantize("int8")

@@ -51,6 +51,15 @@ RECORDED = {
     "embeddings_regularizer=None, embeddings_constraint=None, mask_zero=False, weights=None, "
     "lora_rank=None, lora_alpha=None, quantization_config=None, **kwargs",
     "Embedding.call": "inputs",
+    "Masking.compute_mask": "inputs, mask=None",
+    "Embedding.compute_mask": "inputs, mask=None",
+    "Concatenate.compute_mask": "inputs, mask=None",
+    "Add.compute_mask": "inputs, mask=None",
+    "Attention.compute_mask": "inputs, mask=None",
+    "LSTM.compute_mask": "_, mask",
+    "Bidirectional.compute_mask": "_, mask",
+    "Layer.compute_mask": "inputs, previous_mask",
+    "Layer.quantize": "mode=None, type_check=True, config=None",
     "Layer.__init__": "*, activity_regularizer=None, trainable=True, dtype=None, autocast=True, "
     "name=None, **kwargs",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Architectures as Keras 1, Keras 2 and tf.keras 2 wrote them, against Keras 3 building the same."""
+"""Architectures as Keras 1, Keras 2 and tf.keras 2 wrote them, against the same in Keras 3."""
 
 from __future__ import annotations
 

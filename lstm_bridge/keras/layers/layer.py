@@ -231,6 +231,22 @@ class Layer(StateHolder):
         """Return the shape of the outputs for inputs of a shape."""
         raise NotImplementedError(f"Layer {type(self).__name__} has no compute_output_shape()")
 
+    @property
+    def metrics(self) -> list[Any]:
+        """None: what Keras's compile() would measure is measured by the training loop here."""
+        return []
+
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        """Refuse: MLX packs weights by itself.
+
+        Raises:
+            UnsupportedError: always, with what to call instead.
+        """
+        raise UnsupportedError(
+            f"{self.name}.quantize", expected="mlx.nn.quantize", got=f"quantize({mode!r})",
+            fix="call mlx.nn.quantize(layer), which packs weights as MLX does",
+        )  # fmt: skip
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
