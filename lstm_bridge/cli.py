@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -38,11 +39,16 @@ def _one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             click.echo("error: interrupted; what was not finished is not written", err=True)
             sys.exit(_INTERRUPTED)
+        except BrokenPipeError:
+            # Nobody reads on, as behind "| head": what Python still holds has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_UNREAD)
 
     return run
 
 
 _INTERRUPTED = 130  # the shell's number for a process that SIGINT ended
+_UNREAD = 141  # and for one that SIGPIPE did
 
 
 def _assumptions(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -239,9 +245,13 @@ _PIPE_WIDTH = 160
 def _show(*tables: Table) -> None:
     from rich.console import Console
 
-    console = Console()
+    class Shown(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Shown()
     if not console.is_terminal:
-        console = Console(width=_PIPE_WIDTH)  # a pipe has no width of its own: keep names whole
+        console = Shown(width=_PIPE_WIDTH)  # a pipe has no width of its own: keep names whole
     for table in tables:
         console.print(table)
 

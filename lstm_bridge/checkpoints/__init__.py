@@ -97,7 +97,7 @@ def _unknown(probe: Probe) -> ContainerError:
         got = f"a zip with {names}"
         return place.container("a torch, Keras or NumPy archive", got, "give the weights' file")
     known = ", ".join(kind.format for kind in formats())
-    got = f"unknown magic {quote(probe.head[:8])}"
+    got = f"unknown magic {quote(probe.head[:8].decode('latin-1'))}"
     return place.container(f"a checkpoint ({known})", got, "save it in one of these formats")
 
 

@@ -93,7 +93,7 @@ def verify(
 
 def _for_file(choices: Choices) -> Choices:
     """What is known of the converted file: the converter writes what it was told to assume."""
-    return Choices(config=choices.config)
+    return Choices(config=choices.config, of_many=True)
 
 
 def _in_folder(

@@ -53,6 +53,7 @@ def convert(
     allow_downcast: bool = False,
     allow_nonfinite: bool = False,
     progress: Progress | None = None,
+    of_many: bool = False,
 ) -> Conversion:
     """Convert a checkpoint to a folder that ``lstm_bridge.load`` runs, or to a framework's file.
 
@@ -77,6 +78,8 @@ def convert(
         allow_downcast: write float64 as float32. Default: False, refuse it.
         allow_nonfinite: take NaN and infinity as they are. Default: False, refuse them.
         progress: called as bytes are written. Default: None.
+        of_many: this is one file of many, to which ``assume``, ``ignore`` and ``config`` need not
+            mean something. Default: False, refuse them where they do not.
 
     Returns:
         Conversion, the account of every tensor.
@@ -91,7 +94,7 @@ def convert(
     source, target = Path(source), Path(target)
     suffix = suffix_for(to, target) if to else ""
     policy = Policy(allow_downcast, allow_nonfinite)
-    choices = Choices(assume or {}, ignore, prefix, config)
+    choices = Choices(assume or {}, ignore, prefix, config, of_many)
     with opened(source, choices) as (checkpoint, plan):
         _check_apart(checkpoint, target)
         written_for = to or layout

@@ -213,7 +213,7 @@ def _convert_one(
     target = out / _output_name(name, options.get("to"))
     try:
         _check_own(target, written)
-        convert(path, target, **options)
+        convert(path, target, of_many=True, **options)
     except BridgeError as error:
         return Outcome(name, "refused", str(error), error.exit_status)
     facts = target.stat()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,33 +15,28 @@ from lstm_bridge.converters.layer import FoundLayer, Tensors
 from lstm_bridge.converters.plan import DIALECTS, Plan, make_plan
 from lstm_bridge.converters.recipe import Entry, Recipe, Source, evaluate
 from lstm_bridge.errors import BridgeError
+from lstm_bridge.models.choices import (
+    NOTHING_CHOSEN,
+    Choices,
+    Pathish,
+    check_choices,
+    check_folder,
+)
 from lstm_bridge.models.directory import index_in, is_converted
 from lstm_bridge.models.json_file import read_object
 from lstm_bridge.models.schema import WEIGHTS, check_present, names_of, read_config
 from lstm_bridge.models.torch.script import is_script, script_structure
 from lstm_bridge.models.whole import Model
 
-Pathish = str | PathLike[str]
-
-
-class Choices(NamedTuple):
-    """What a caller decides about reading a source, beyond what the file itself says.
-
-    Args:
-        assume: options the file does not hold, e.g. ``{"batch_first": True}`` of a torch state
-            dict or ``{"recurrent_activation": "sigmoid"}`` of Keras weights. Default: none.
-        ignore: shell patterns of tensor names to leave out. Default: none.
-        prefix: path of the one layer to convert; the rest is left out. Default: None, all.
-        config: a Keras architecture JSON for a weights-only file. Default: None.
-    """
-
-    assume: Mapping[str, Any] = {}
-    ignore: tuple[str, ...] = ()
-    prefix: str | None = None
-    config: Pathish | None = None
-
-
-NOTHING_CHOSEN = Choices()
+__all__ = [
+    "NOTHING_CHOSEN",
+    "Choices",
+    "Pathish",
+    "SourceLayer",
+    "entries",
+    "opened",
+    "read_layers",
+]
 
 
 class SourceLayer(NamedTuple):
@@ -64,6 +58,7 @@ def opened(file: Pathish, choices: Choices) -> Iterator[tuple[Checkpoint, Plan]]
     """
     path = Path(file)
     if is_converted(path):
+        check_folder(choices)
         with open_checkpoint(path / WEIGHTS) as checkpoint:
             yield checkpoint, _narrowed(_plan_of_folder(path, checkpoint), choices)
         return
@@ -71,6 +66,7 @@ def opened(file: Pathish, choices: Choices) -> Iterator[tuple[Checkpoint, Plan]]
         plan = _plan_of_record(checkpoint) if is_script(checkpoint) and not choices.ignore else None
         if plan is None:
             plan = make_plan(_tensors(checkpoint, choices), choices.ignore)
+        check_choices(checkpoint, plan, choices)
         yield checkpoint, _narrowed(plan, choices)
 
 

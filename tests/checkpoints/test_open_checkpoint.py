@@ -43,7 +43,7 @@ def test_every_format_has_a_name_of_its_own() -> None:
         ("a.pkl", b"\x80\x04K\x01.", "got a plain pickle, not torch's; save it with torch.save"),
         ("a.json", b'{"class_name": "Model"}', "got JSON without weights; "),
         ("a.zip", b"PK\x05\x06" + bytes(18), "got an empty zip archive; "),
-        ("a.xyz", b"what is it", "got unknown magic \"b'what is '\"; save it in one of these"),
+        ("a.xyz", b"what is it", "got unknown magic 'what is '; save it in one of these"),
         ("a.tar", bytes(257) + b"ustar\x0000", "got a tar file, such as torch wrote before 0.4; "),
     ],
 )
