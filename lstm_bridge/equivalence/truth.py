@@ -17,7 +17,7 @@ from lstm_bridge.equivalence.oracle import (
     has_exact_gradients,
     has_known_mistakes,
 )
-from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
+from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, WholeOracle
 from lstm_bridge.equivalence.parties.watch import Visit
 from lstm_bridge.equivalence.tree import apply, leaves
 from lstm_bridge.errors import UnsupportedError, UsageError
@@ -62,6 +62,14 @@ def truth_of(source: Party, oracle: Callable[..., Any] | None) -> Truth:
         return Truth("the given oracle", lambda inputs: given(*inputs))
     if source.kind:
         return _known(source)
+    if source.whole is not None:
+        try:
+            return of_whole(source, source.whole())
+        except UnsupportedError as error:
+            reason = f" ({error.subject}: {error.got} has none)"
+            if source.in_float64 is None:
+                raise
+            return _itself(source.name + reason, source.in_float64())
     if source.in_float64 is not None:
         return _itself(source.name, source.in_float64())
     raise UsageError(
@@ -70,6 +78,46 @@ def truth_of(source: Party, oracle: Callable[..., Any] | None) -> Truth:
         got=source.name,
         fix="pass oracle=, a function of float64 arrays that computes the truth",
     )
+
+
+def of_whole(source: Party, oracle: WholeOracle) -> Truth:
+    """Return the truth about a whole model: its graph walked in NumPy.
+
+    Args:
+        source: the model; its float64 copy gives the gradients, and sees into layers.
+        oracle: built from the source's own config and weights.
+    """
+    make = source.in_float64
+
+    def trace(inputs: Inputs) -> list[Visit]:
+        seen = [Visit(s.path, s.kind, s.arrays, 1, s.inputs) for s in oracle.trace(inputs)[1]]
+        known = {visit.path for visit in seen}
+        copied = None if make is None else make()
+        if copied is None or copied.trace is None:
+            return seen
+        return seen + [v for v in copied.trace(inputs) if v.path not in known]
+
+    return Truth(
+        "NumPy float64 oracle of the whole",
+        lambda inputs: oracle(*inputs),
+        _whole_gradients(source),
+        trace=trace,
+    )
+
+
+def _whole_gradients(
+    source: Party,
+) -> Callable[[Inputs, Sequence[Array]], Labelled]:
+    def gradients(inputs: Inputs, ends: Sequence[Array]) -> Labelled:
+        if source.in_float64 is None:
+            raise UnsupportedError(
+                "compare gradients",
+                expected="the source's framework installed, which differentiates a whole model",
+                got=source.name,
+            )
+        return _differentiating(source.name, source.in_float64())(inputs, ends)
+
+    return gradients
 
 
 def _known(source: Party) -> Truth:
@@ -173,6 +221,33 @@ def stand_in(kind: str, options: Any, params: Any, why: str, dtype: Any = np.flo
         options,
         params,
         gradients,
+    )
+
+
+def whole_stand_in(oracle: WholeOracle, why: str, specs: Any) -> Party:
+    """Return a whole model's oracle run in float32, in place of a framework that cannot be run.
+
+    Args:
+        oracle: the model.
+        why: why the framework itself is not there, for the report.
+        specs: what the model takes.
+    """
+
+    def trace(inputs: Sequence[Any]) -> list[Visit]:
+        seen = oracle.trace(inputs, np.float32)[1]
+        return [Visit(s.path, s.kind, s.arrays, 1, s.inputs) for s in seen]
+
+    def part(path: str) -> Party:
+        kind, options, params = oracle.part(path)
+        return stand_in(kind, options, params, why)
+
+    return Party(
+        f"float32 oracle ({why})",
+        lambda inputs: oracle(*inputs, dtype=np.float32),
+        trace=trace,
+        specs=specs,
+        part=part,
+        whole=lambda: oracle,
     )
 
 

@@ -132,14 +132,18 @@ _FORECASTING = {
 def _plain_oracle(function: Oracle) -> Oracle:
     """A function of options, parameters and arguments, in a dtype of the caller's choice."""
 
-    def oracle(options: Options, params: Params, *inputs: Any, dtype: Any = np.float64) -> Any:
-        def cast(value: Any) -> Array:
+    def oracle(
+        options: Options, params: Params, *inputs: Any, dtype: Any = np.float64, **named: Any
+    ) -> Any:
+        def cast(value: Any) -> Any:
+            if isinstance(value, bool | int | float | str):
+                return value
             array = np.asarray(value)
             return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
 
         weights = {name: np.asarray(value, dtype) for name, value in params.items()}
         with np.errstate(all="ignore"):
-            return function(options, weights, *apply(cast, inputs))
+            return function(options, weights, *apply(cast, inputs), **apply(cast, named))
 
     return oracle
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
+
+from lstm_bridge.equivalence.oracle.seen import Seen
 
 if TYPE_CHECKING:
     from lstm_bridge.equivalence.inputs import InputSpec
@@ -16,6 +18,19 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Gradients = tuple[list[Array], dict[str, Array]]
 """Gradients of the floating-point input arrays, in order, and of the parameters by name."""
+
+
+class WholeOracle(Protocol):
+    """A whole model in NumPy."""
+
+    def __call__(self, *inputs: Any, dtype: Any = ...) -> Any:
+        """Run it."""
+
+    def trace(self, inputs: Sequence[Any], dtype: Any = ...) -> tuple[Any, list[Seen]]:
+        """Run it, and return what every layer did too."""
+
+    def part(self, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, Array]]:
+        """Return class path, options and weights of a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class Party:
         steps_first: whether sequences inside it are ``[L, N, ...]``, not ``[N, L, ...]``.
         specs: what it takes, for generated inputs; None if it does not say.
         part: the sub-module at a dotted path as a party of its own; None if there are none.
+        whole: the NumPy oracle of a whole model, built from the source itself; None if it is none.
     """
 
     name: str
@@ -50,6 +66,7 @@ class Party:
     steps_first: bool = False
     specs: tuple[InputSpec, ...] | None = None
     part: Callable[[str], Party] | None = None
+    whole: Callable[[], WholeOracle] | None = None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from lstm_bridge.equivalence.inputs import InputSpec
 from lstm_bridge.equivalence.kinds import SEQUENTIAL, L, N
 from lstm_bridge.equivalence.oracle import computable
+from lstm_bridge.equivalence.oracle.keras_model import KerasOracle
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party
 from lstm_bridge.equivalence.parties.find import kind_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
@@ -73,7 +74,16 @@ def party_with(layer: Any, kind: str, options: Mapping[str, Any], name: str) -> 
         _trace(layer, kind),
         specs=_specs(layer),
         part=lambda path: keras_party(_tree(layer)[path]),
+        whole=_whole(layer, params) if hasattr(layer, "inputs") else None,
     )
+
+
+def _whole(model: Any, params: Mapping[str, Array]) -> Callable[[], KerasOracle]:
+    """The NumPy oracle of a model, from its own config and weights."""
+    described = {"class_name": type(model).__name__, "config": model.get_config()}
+    if not {"layers"} <= set(described["config"]):  # a sub-class with a call of its own
+        described["class_name"] = "Model"
+    return lambda: KerasOracle(described, {k: np.asarray(v) for k, v in params.items()})
 
 
 _EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
