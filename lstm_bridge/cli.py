@@ -348,11 +348,13 @@ def _left_out_table(left_out: dict[str, str]) -> list[Table]:
 
 def _call(kind: str, options: dict[str, Any]) -> str:
     """Spell a layer as the call that makes it, a nested layer by its class alone."""
-    shown = (
-        f"{key}={value['class_name'] if isinstance(value, dict) else repr(value)}"
-        for key, value in options.items()
-    )
+    shown = (f"{key}={_value(value)}" for key, value in options.items())
     return f"{kind}({', '.join(shown)})"
+
+
+def _value(value: Any) -> str:
+    is_layer = isinstance(value, dict) and "class_name" in value
+    return str(value["class_name"]) if is_layer else repr(value)
 
 
 if __name__ == "__main__":

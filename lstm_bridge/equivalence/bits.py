@@ -48,7 +48,7 @@ def _source_bits(value: Array, dtype: mx.Dtype) -> Array:
         value = value.astype(np.float32)
     if value.dtype == np.float32 and dtype == mx.bfloat16:  # a sum of two bfloat16 biases
         return _bits(mx.array(value).astype(mx.bfloat16))
-    value = np.ascontiguousarray(value)
+    value = np.array(value, order="C")  # ascontiguousarray would give a number an axis
     return value.view(_UNSIGNED[value.dtype.itemsize])
 
 

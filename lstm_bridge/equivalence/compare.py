@@ -61,7 +61,7 @@ def compare(
         given = drawn(inputs, seed)
         return compare_files(source, ported, given, gradients=gradients, chosen=chosen, seed=seed)
     known, judged = party_of(source, "source", chosen), party_of(ported, "ported", chosen)
-    truth = truth_of(known, oracle)
+    truth = truth_of(known, oracle, judged)
     arguments = as_given(_arguments(known, inputs, seed), chosen)
     result = judge_layer("", known, judged, truth, arguments, gradients=gradients, seed=seed)
     return Report(judged.name, (result,))

@@ -18,10 +18,13 @@ from lstm_bridge.equivalence.parties import Party, party_of
 from lstm_bridge.equivalence.precision import Precision, as_given
 from lstm_bridge.equivalence.report import Report
 from lstm_bridge.equivalence.truth import truth_of
+from lstm_bridge.equivalence.whole.judge import judge_whole, whole_in, whole_of
+from lstm_bridge.equivalence.whole.source import WholeModel
 from lstm_bridge.errors import UsageError
 from lstm_bridge.models.folder import load
 from lstm_bridge.models.schema import MARK, read_config
 from lstm_bridge.models.source import read_layers
+from lstm_bridge.models.whole import Model
 
 Layers = dict[str, Callable[[], Party]]
 
@@ -42,6 +45,14 @@ def compare_files(
     Raises:
         UsageError: a side lacks a layer of the other's.
     """
+    known_whole = _whole(source, ported) if chosen is None else None
+    if known_whole is not None:
+        target = load(ported) if _is_path(ported) else ported
+        given = inputs.get("") if isinstance(inputs, Mapping) else inputs
+        if given is not None and not isinstance(given, tuple):
+            given = (given,)
+        result = judge_whole(known_whole, target, given, gradients=gradients, seed=seed)
+        return Report(str(ported) if _is_path(ported) else "port", (result,))
     theirs, ours = _layers(source, "source", chosen), _layers(ported, "ported", chosen)
     paths = list(theirs if _is_path(source) else ours)
     results = []
@@ -54,11 +65,20 @@ def compare_files(
         if given is None:
             given = example_inputs(known.kind, known.options, known.params, seed)
         arguments = as_given(given if isinstance(given, tuple) else (given,), chosen)
-        truth = truth_of(known, None)
+        truth = truth_of(known, None, judged)
         results.append(
             judge_layer(path, known, judged, truth, arguments, gradients=gradients, seed=seed)
         )
     return Report(str(ported) if _is_path(ported) else results[0].path or "port", tuple(results))
+
+
+def _whole(source: Any, ported: Any) -> WholeModel | None:
+    """The source of a whole model, where a file stands beside a folder or a model of the whole."""
+    if not _is_path(source):
+        return None
+    if _is_path(ported):
+        return whole_in(Path(source), Path(ported))
+    return whole_of(Path(source), ported) if isinstance(ported, Model) else None
 
 
 def _is_path(thing: Any) -> bool:

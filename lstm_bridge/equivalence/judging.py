@@ -63,8 +63,7 @@ def judge_layer(
         given, made = (steps, ported.call(steps)) if ill and steps is not None else (inputs, ours)
         diagnosis = diagnose(truth.case(given), made)
     elif reason and (wrong := next((p for p in parts if p.diverged), None)) is not None:
-        found = diagnose_part(source, ported, wrong, inputs)
-        diagnosis = f"{wrong.path}: {found}" if found else ""
+        diagnosis = diagnose_part(source, ported, truth.trace, wrong.path, inputs)
     return LayerResult(
         path,
         source.kind or source.name,

@@ -36,7 +36,7 @@ def live_party(
         UnsupportedError: half precision is asked of a framework that is not installed.
     """
     package = kind.partition(".")[0]
-    missing = _missing(package)
+    missing = missing_framework(package)
     if missing:
         if chosen is not None and chosen.name != "float32":
             raise UnsupportedError(
@@ -55,7 +55,7 @@ def _rounded(params: Params, chosen: Precision | None) -> dict[str, Array]:
     return {name: chosen.rounded(np.asarray(v, np.float32)) for name, v in params.items()}
 
 
-def _missing(package: str) -> str:
+def missing_framework(package: str) -> str:
     """Why the framework cannot run here; "" if it can."""
     if package == "mlx":
         return ""

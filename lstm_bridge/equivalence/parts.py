@@ -16,6 +16,7 @@ from lstm_bridge.equivalence.mistakes import Case
 from lstm_bridge.equivalence.oracle import has_known_mistakes
 from lstm_bridge.equivalence.parties.base import Party
 from lstm_bridge.equivalence.parties.watch import Visit
+from lstm_bridge.equivalence.precision import as_given
 from lstm_bridge.equivalence.report import PartResult
 from lstm_bridge.equivalence.tree import leaves
 from lstm_bridge.equivalence.truth import diagnose
@@ -57,23 +58,44 @@ def judge_parts(
     ]
 
 
-def diagnose_part(source: Party, ported: Party, found: PartResult, inputs: Inputs) -> str:
-    """Return the known mistake that explains why a sub-module diverges; "" if none does.
+def diagnose_part(
+    source: Party,
+    ported: Party,
+    truth: Callable[[Inputs], list[Visit]] | None,
+    path: str,
+    inputs: Inputs,
+) -> str:
+    """Return the known mistake that explains why a sub-module diverges, with its path.
+
+    Where none explains the sub-module, those around it are tried, from the inside out; "" if none
+    is explained.
 
     Args:
         source: the whole that is right.
         ported: the whole that is judged.
-        found: the first sub-module that diverges.
+        truth: what the source's sub-modules take and return in float64; None if unknown.
+        path: of the first sub-module that diverges.
         inputs: call arguments of the whole.
     """
     if source.part is None or ported.part is None or source.trace is None:
         return ""
-    visit = next(v for v in source.trace(inputs) if v.path == found.path)
-    known = source.part(found.path)
-    if visit.inputs is None or not has_known_mistakes(known.kind, known.options):
+    given = {v.path: v.inputs for v in ([] if truth is None else truth(inputs))}
+    given |= {v.path: v.inputs for v in source.trace(inputs) if v.inputs is not None}
+    while path:
+        # What is called with arguments by name is known from the truth alone.
+        own = as_given(given.get(path), None)
+        found = "" if own is None else _diagnosed(source.part(path), ported.part, path, own)
+        if found:
+            return f"{path}: {found}"
+        path = path.rpartition(".")[0]
+    return ""
+
+
+def _diagnosed(known: Party, ported_part: Callable[[str], Party], path: str, inputs: Inputs) -> str:
+    if not has_known_mistakes(known.kind, known.options):
         return ""
-    case = Case(known.kind, known.options, known.params, visit.inputs)
-    return diagnose(case, ported.part(found.path).call(visit.inputs))
+    case = Case(known.kind, known.options, known.params, inputs)
+    return diagnose(case, ported_part(path).call(inputs))
 
 
 def _judge_part(

@@ -22,7 +22,9 @@ from lstm_bridge.models.source import SourceLayer
 Array = NDArray[Any]
 
 
-def read_inputs(file: Path, layers: Sequence[SourceLayer]) -> dict[str, tuple[Any, ...]]:
+def read_inputs(
+    file: Path, layers: Sequence[SourceLayer], whole: Sequence[str] = ()
+) -> dict[str, tuple[Any, ...]]:
     """Return call arguments by layer path.
 
     Args:
@@ -31,6 +33,7 @@ def read_inputs(file: Path, layers: Sequence[SourceLayer]) -> dict[str, tuple[An
             the order in which the layer takes them: h before c, layer by layer; without them the
             layer starts from zero.
         layers: the source's.
+        whole: names of a whole model's inputs, whose arrays have just these names. Default: none.
 
     Raises:
         UsageError: a name is none of these, a layer has states but no x, or some but not all.
@@ -38,6 +41,11 @@ def read_inputs(file: Path, layers: Sequence[SourceLayer]) -> dict[str, tuple[An
     """
     with open_checkpoint(file) as checkpoint:
         arrays = {name: np.asarray(checkpoint.read(name)) for name in checkpoint.tensors}
+    of_whole = {name: arrays.pop(name) for name in whole if name in arrays}
+    if of_whole and len(of_whole) < len(whole):
+        missing = next(name for name in whole if name not in of_whole)
+        raise UsageError(f"inputs {file.name}", expected=f"{missing!r}, an input of the model too",
+                         got=", ".join(of_whole))  # fmt: skip
     by_path = {layer.path: layer for layer in layers}
     found: dict[str, dict[str, Array]] = {}
     for name, array in arrays.items():
@@ -51,7 +59,8 @@ def read_inputs(file: Path, layers: Sequence[SourceLayer]) -> dict[str, tuple[An
                 got=repr(name),
             )
         found.setdefault(path, {})[role] = array
-    return {path: _arguments(file, by_path[path], given) for path, given in found.items()}
+    made = {path: _arguments(file, by_path[path], given) for path, given in found.items()}
+    return made | ({"": tuple(of_whole[name] for name in whole)} if of_whole else {})
 
 
 def _is_role(role: str) -> bool:

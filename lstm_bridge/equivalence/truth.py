@@ -17,6 +17,7 @@ from lstm_bridge.equivalence.oracle import (
     has_exact_gradients,
     has_known_mistakes,
 )
+from lstm_bridge.equivalence.oracle.torch_model import TorchOracle
 from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, WholeOracle
 from lstm_bridge.equivalence.parties.watch import Visit
 from lstm_bridge.equivalence.tree import apply, leaves
@@ -47,12 +48,16 @@ class Truth:
     trace: Callable[[Inputs], list[Visit]] | None = None
 
 
-def truth_of(source: Party, oracle: Callable[..., Any] | None) -> Truth:
+def truth_of(
+    source: Party, oracle: Callable[..., Any] | None, ported: Party | None = None
+) -> Truth:
     """Return the truth about a source.
 
     Args:
         source: the party that is right by definition, but for rounding.
         oracle: the caller's own function of float64 arrays, which goes before all else.
+        ported: a port that holds a torch module's graph as data, which NumPy walks with the
+            source's weights. Default: none.
 
     Raises:
         UsageError: nothing can compute the source in float64.
@@ -62,9 +67,10 @@ def truth_of(source: Party, oracle: Callable[..., Any] | None) -> Truth:
         return Truth("the given oracle", lambda inputs: given(*inputs))
     if source.kind:
         return _known(source)
-    if source.whole is not None:
+    make = source.whole or _graph_of(source, ported)
+    if make is not None:
         try:
-            return of_whole(source, source.whole())
+            return of_whole(source, make())
         except UnsupportedError as error:
             reason = f" ({error.subject}: {error.got} has none)"
             if source.in_float64 is None:
@@ -80,6 +86,15 @@ def truth_of(source: Party, oracle: Callable[..., Any] | None) -> Truth:
     )
 
 
+def _graph_of(source: Party, ported: Party | None) -> Callable[[], WholeOracle] | None:
+    if ported is None or ported.described is None:
+        return None
+    described = ported.described
+    # Constants of the graph are in no state dict.
+    own = {n: source.params[n] for n in ported.params if n in source.params}
+    return lambda: TorchOracle(described(), {**ported.params, **own})
+
+
 def of_whole(source: Party, oracle: WholeOracle) -> Truth:
     """Return the truth about a whole model: its graph walked in NumPy.
 
@@ -90,7 +105,7 @@ def of_whole(source: Party, oracle: WholeOracle) -> Truth:
     make = source.in_float64
 
     def trace(inputs: Inputs) -> list[Visit]:
-        seen = [Visit(s.path, s.kind, s.arrays, 1, s.inputs) for s in oracle.trace(inputs)[1]]
+        seen = [Visit(s.path, s.kind, s.arrays, s.calls, s.inputs) for s in oracle.trace(inputs)[1]]
         known = {visit.path for visit in seen}
         copied = None if make is None else make()
         if copied is None or copied.trace is None:
@@ -235,7 +250,7 @@ def whole_stand_in(oracle: WholeOracle, why: str, specs: Any) -> Party:
 
     def trace(inputs: Sequence[Any]) -> list[Visit]:
         seen = oracle.trace(inputs, np.float32)[1]
-        return [Visit(s.path, s.kind, s.arrays, 1, s.inputs) for s in seen]
+        return [Visit(s.path, s.kind, s.arrays, s.calls, s.inputs) for s in seen]
 
     def part(path: str) -> Party:
         kind, options, params = oracle.part(path)

@@ -26,7 +26,8 @@ from lstm_bridge.equivalence.quantization import is_quantized, judge_quantized
 from lstm_bridge.equivalence.report import LayerResult, Report
 from lstm_bridge.equivalence.saved_inputs import read_inputs
 from lstm_bridge.equivalence.truth import truth_of
-from lstm_bridge.errors import UnsupportedError, UsageError
+from lstm_bridge.equivalence.whole.judge import judge_whole, whole_in
+from lstm_bridge.errors import SemanticError, UnsupportedError, UsageError
 from lstm_bridge.models.folder import load
 from lstm_bridge.models.graph import descend
 from lstm_bridge.models.schema import read_config
@@ -47,7 +48,10 @@ def verify(
     config: Pathish | None = None,
     seed: int = 0,
 ) -> Report:
-    """Judge a converted model: weights bit for bit, then every layer by the three-party rule.
+    """Judge a converted model: weights bit for bit, then the whole and every recurrent layer.
+
+    A folder that describes a whole model is run as such, by the three-party rule: the source, the
+    port, and a NumPy oracle built from the source's own config and weights.
 
     The source speaks for itself where its framework is installed; where it is not, the oracle run
     in float32 stands in for it, and the report says so. Half-precision layers are run in float32.
@@ -56,7 +60,7 @@ def verify(
         source: the checkpoint that was converted.
         converted: the folder, or the file of another framework, that ``lstm_bridge.convert`` wrote.
         inputs: layer path → call arguments as a tuple, or an .npz file of them (see
-            ``saved_inputs``). Default: seeded example inputs.
+            ``saved_inputs``); of the whole model under "". Default: seeded example inputs.
         gradients: compare gradients too; not for another framework's file or
             ``--layout mlx``. Default: False.
         assume: as given to ``convert``. Default: none.
@@ -73,22 +77,39 @@ def verify(
         UsageError: ``inputs`` names no layer of the source.
     """
     choices = Choices(assume=assume or {}, ignore=ignore, prefix=prefix, config=config)
-    layers = read_layers(source, choices)
+    target = Path(converted)
+    whole = whole_in(Path(source), target)
+    layers = _recurrent(source, choices, alone=whole is None)
     if isinstance(inputs, str | PathLike):
-        inputs = read_inputs(Path(inputs), layers)
-    unknown = sorted(set(inputs or {}) - {layer.path for layer in layers})
+        inputs = read_inputs(Path(inputs), layers, () if whole is None else whole.inputs)
+    known = {layer.path for layer in layers} | ({""} if whole is not None else set())
+    unknown = sorted(set(inputs or {}) - known)
     if unknown:
-        paths = ", ".join(repr(layer.path) for layer in layers)
+        paths = ", ".join(map(repr, sorted(known)))
         raise UsageError("verify inputs", expected=f"a path of {paths}", got=repr(unknown[0]))
-    target, judged = Path(converted), _judged(inputs or {}, gradients, seed)
+    judged = _judged(inputs or {}, gradients, seed)
     if target.is_file():
         results = judge_file(layers, target, _for_file(choices), judged)
     else:
-        results = _in_folder(layers, target, judged)
+        results = _in_folder(layers, target, judged, alone=whole is None)
+    if whole is not None:
+        given = (inputs or {}).get("")
+        result = judge_whole(whole, load(target), given, gradients=gradients, seed=seed)
+        results.insert(0, result)
     if is_quantized(target):
         found = judge_quantized(Path(source), target, choices, (inputs or {}).get(""), seed)
         return Report(str(converted), (*results, *found.layers), found.cost)
     return Report(str(converted), tuple(results))
+
+
+def _recurrent(source: Pathish, choices: Choices, *, alone: bool) -> list[SourceLayer]:
+    """The source's recurrent layers; none at all is an answer where the whole is judged too."""
+    try:
+        return read_layers(source, choices)
+    except SemanticError:
+        if alone:
+            raise
+        return []
 
 
 def _for_file(choices: Choices) -> Choices:
@@ -97,9 +118,16 @@ def _for_file(choices: Choices) -> Choices:
 
 
 def _in_folder(
-    layers: Sequence[SourceLayer], folder: Path, judged: Callable[..., LayerResult]
+    layers: Sequence[SourceLayer],
+    folder: Path,
+    judged: Callable[..., LayerResult],
+    *,
+    alone: bool,
 ) -> list[LayerResult]:
-    """Every layer of the source, then what the folder has beyond them."""
+    """Every layer of the source, then what the folder has beyond them.
+
+    Beside a verdict on the whole, layers that only one side lists by themselves are left to it.
+    """
     module = load(folder)
     written = read_config(folder)
     stock = written.get("layout") == "mlx"
@@ -109,6 +137,8 @@ def _in_folder(
     for layer in layers:
         paths = _paths(layer, stock)
         missing = [path for path in paths if path not in found]
+        if not alone and (missing or _stated_otherwise(layer, options[layer.path])):
+            continue
         if missing:
             why = f"{missing[0] or '(root)'} is not in the folder"
             results.append(_failed(layer.path, layer.kind, why))
@@ -116,6 +146,8 @@ def _in_folder(
             results.append(_failed(layer.path, layer.kind, why))
         else:
             results.append(_judge(layer, {p: found[p] for p in paths}, stock, judged))
+    if not alone:
+        return results
     covered = {path for layer in layers for path in _paths(layer, stock)}
     return results + [
         _failed(path, type(found[path]).__name__, "no such layer in the source")

@@ -98,6 +98,9 @@ def _multi_head(
     keep = keep[:, None] if keep.ndim == 3 else keep
     scores = q @ np.swapaxes(k, -1, -2) / math.sqrt(o["key_dim"])
     weights = np.where(keep, ACTIVATIONS["softmax"].f(np.where(keep, scores, -1e9)), 0)
+    if not (o.get("dropout") or return_attention_scores):
+        # Then Keras takes its backend's own kernel: a query that sees nothing sees all alike.
+        weights = np.where(keep.any(axis=-1, keepdims=True), weights, 1 / S)
     y = np.einsum("nmtk,mkd->ntd", weights @ v, p["output_dense.kernel"].reshape(
         v.shape[1], v.shape[3], -1
     ))  # fmt: skip

@@ -22,7 +22,7 @@ from lstm_bridge.equivalence.oracle.keras_wiring import (
     wiring,
 )
 from lstm_bridge.equivalence.oracle.keras_wrappers import under
-from lstm_bridge.equivalence.oracle.seen import Seen
+from lstm_bridge.equivalence.oracle.seen import Recorder, Seen
 from lstm_bridge.equivalence.tree import leaves
 from lstm_bridge.errors import UnsupportedError
 
@@ -113,10 +113,10 @@ class KerasOracle:
 
     def trace(self, inputs: Sequence[Any], dtype: Any = np.float64) -> tuple[Any, list[Seen]]:
         """Run the model, and return what every layer did at its first call too."""
-        run = _Run(self, {}, dtype, [], "")
+        run = _Run(self, {}, dtype, Recorder(), "")
         given = self._given(inputs)
         with np.errstate(all="ignore"):
-            return run.outputs([_cast(value, dtype) for value in given]), run.visits
+            return run.outputs([_cast(value, dtype) for value in given]), run.visits.all()
 
     def _given(self, inputs: Sequence[Any]) -> list[Any]:
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
@@ -149,7 +149,7 @@ class _Run:
         model: KerasOracle,
         masks: dict[int, tuple[Array, Array]],
         dtype: Any,
-        visits: list[Seen],
+        visits: Recorder,
         path: str,
     ) -> None:
         self.model, self.masks, self.dtype = model, masks, dtype
@@ -196,10 +196,8 @@ class _Run:
             made = self._every_step(self.model.inner[call.layer], args[0])
         else:
             made = self._computed(call.layer, layer, args, named)
-        if call == self.model.wires.calls.get((call.layer, 0), call):
-            arrays = tuple(np.asarray(a) for a in leaves(made))
-            place = f"{self.path}{call.layer}"
-            self.visits.append(Seen(place, str(layer["class_name"]), arrays, self.given))
+        arrays = [np.asarray(a) for a in leaves(made)]
+        self.visits.add(f"{self.path}{call.layer}", str(layer["class_name"]), arrays, self.given)
         return made
 
     def _every_step(self, inner: KerasOracle, x: Array) -> Array:

@@ -52,6 +52,7 @@ class Party:
         specs: what it takes, for generated inputs; None if it does not say.
         part: the sub-module at a dotted path as a party of its own; None if there are none.
         whole: the NumPy oracle of a whole model, built from the source itself; None if it is none.
+        described: modules and graph of a model ported from torch, as data; None if it is none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Party:
     specs: tuple[InputSpec, ...] | None = None
     part: Callable[[str], Party] | None = None
     whole: Callable[[], WholeOracle] | None = None
+    described: Callable[[], Mapping[str, Any]] | None = None
 
 
 @contextmanager

@@ -70,12 +70,20 @@ def party_with(layer: Any, kind: str, options: Mapping[str, Any], name: str) -> 
         params,
         _torch_gradients(layer, kind) if on_torch else None,
         lambda: party_with(in_dtype(layer, "float64"), kind, options, name),
-        _EPS.get(layer.compute_dtype, 2.0**-23),
+        _EPS.get(_dtype_of(layer), 2.0**-23),
         _trace(layer, kind),
         specs=_specs(layer),
         part=lambda path: keras_party(_tree(layer)[path]),
         whole=_whole(layer, params) if hasattr(layer, "inputs") else None,
     )
+
+
+def _dtype_of(layer: Any) -> str:
+    """What a layer computes in; of a model, which has a dtype of its own, its first layer."""
+    for part in _parts(layer).values() if hasattr(layer, "inputs") else ():
+        if type(part).__name__ != "InputLayer":
+            return _dtype_of(part)
+    return str(layer.compute_dtype)
 
 
 def _whole(model: Any, params: Mapping[str, Array]) -> Callable[[], KerasOracle]:
@@ -219,14 +227,16 @@ def _really_in(dtype: str) -> Iterator[None]:
 
 
 def _call(layer: Any, kind: str, inputs: Sequence[Any]) -> Any:
-    with _really_in(layer.compute_dtype):
+    with _really_in(_dtype_of(layer)):
         return _call_plainly(layer, kind, inputs)
 
 
 def _call_plainly(layer: Any, kind: str, inputs: Sequence[Any]) -> Any:
     x, *rest = apply(_to_tensor(layer), tuple(inputs))
     if len(getattr(layer, "inputs", None) or ()) > 1:  # a model takes its inputs as one list
-        return layer([x, *rest], training=False)
+        own = getattr(layer, "input", None)  # in the model's own nest, flat as Keras flattens it
+        given = dict(zip(sorted(own), [x, *rest], strict=True)) if isinstance(own, dict) else None
+        return layer(given or [x, *rest], training=False)
     if kind not in SEQUENTIAL:
         return layer(x, *rest, training=False)
     names = ("initial_state", "mask")
@@ -238,12 +248,14 @@ def _to_tensor(layer: Any) -> Callable[[Any], Any]:
     """NumPy to a tensor, in the layer's own dtype if floating."""
     import keras
 
+    dtype = _dtype_of(layer)
+
     def convert(value: Any) -> Any:
         if not isinstance(value, np.ndarray):
             return value
         value = np.array(value, order="C")  # torch takes no negative strides
         floating = np.issubdtype(value.dtype, np.floating)
-        return keras.ops.convert_to_tensor(value, layer.compute_dtype if floating else None)
+        return keras.ops.convert_to_tensor(value, dtype if floating else None)
 
     return convert
 

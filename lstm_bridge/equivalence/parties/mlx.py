@@ -16,6 +16,7 @@ from lstm_bridge.equivalence.parties.base import Array, Gradients, Party, evalua
 from lstm_bridge.equivalence.parties.find import party_of
 from lstm_bridge.equivalence.parties.watch import Visit, watched
 from lstm_bridge.equivalence.tree import apply, leaves, rebuild
+from lstm_bridge.models.torch.model import TorchModel
 
 
 def mlx_party(module: Any, kind: str, dtype: str | None = None) -> Party:
@@ -42,6 +43,7 @@ def mlx_party(module: Any, kind: str, dtype: str | None = None) -> Party:
         eps=mx.finfo(held).eps if held != mx.bfloat16 else 2.0**-7,
         trace=_trace(module, kind, held),
         part=lambda path: party_of(dict(module.named_modules())[path], path),
+        described=module.describe if isinstance(module, TorchModel) else None,
     )
 
 

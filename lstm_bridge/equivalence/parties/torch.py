@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -41,9 +42,8 @@ def torch_party(module: Any, kind: str, dtype: str | None = None) -> Party:
     held = _held_dtype(module, dtype)
     options = {name: getattr(module, name) for name in _names(module, kind)}
     params = {name: to_numpy(p) for name, p in module.named_parameters()}
-    if kind:  # running statistics
-        buffers = {name: b for name, b in module.named_buffers() if b.is_floating_point()}
-        params |= {name: to_numpy(b) for name, b in buffers.items()}
+    buffers = {name: b for name, b in module.named_buffers() if b.is_floating_point()}
+    params |= {name: to_numpy(b) for name, b in buffers.items()}  # running statistics
     floats = [p.dtype for p in module.parameters() if p.is_floating_point()]
     eps = max((torch.finfo(d).eps for d in floats), default=2.0**-23)
     package = kind.partition(".")[0] if kind else "torch"
@@ -117,10 +117,23 @@ def _call(module: Any, dtype: Any) -> Callable[[Sequence[Any]], Any]:
         import torch
 
         tensors = apply(_tensor(module, dtype), tuple(inputs))
-        with evaluation(module), torch.no_grad():
+        with evaluation(module), _new_tensors_in(dtype), torch.no_grad():
             return apply(to_numpy, module(*tensors))
 
     return call
+
+
+@contextmanager
+def _new_tensors_in(dtype: Any) -> Iterator[None]:
+    """Let tensors that a forward makes, like initial states, be of the module's own dtype."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _trace(module: Any, dtype: Any) -> Callable[[Sequence[Any]], list[Visit]]:
@@ -139,7 +152,7 @@ def _gradients(module: Any, dtype: Any) -> Callable[[Sequence[Any], Sequence[Arr
 
         held = [_tensor(module, dtype)(leaf) for leaf in leaves(tuple(inputs))]
         wanted = [t.requires_grad_() for t in held if t.is_floating_point()]
-        with evaluation(module):
+        with evaluation(module), _new_tensors_in(dtype):
             outs = leaves(module(*rebuild(tuple(inputs), held)))
         params = dict(module.named_parameters())
         pairs = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,23 @@ _ROLES: dict[str, tuple[str, ...]] = {
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D")
 
 
-def keras_oracle(file: Path) -> KerasOracle:
-    """Return the oracle of a whole Keras file.
+class KerasFile(NamedTuple):
+    """A whole Keras file.
+
+    Args:
+        oracle: the model in NumPy.
+        arrays: its weights as they are stored, by the oracle's names.
+        keras2_slope: whether it is of Keras 2 and has its hard_sigmoid, which Keras 3 runs with
+            another slope.
+    """
+
+    oracle: KerasOracle
+    arrays: Mapping[str, Array]
+    keras2_slope: bool
+
+
+def read_keras(file: Path) -> KerasFile:
+    """Read a whole Keras file.
 
     Raises:
         UnsupportedError: the file has no architecture of Keras 2 or 3, or a layer without oracle.
@@ -63,7 +78,15 @@ def keras_oracle(file: Path) -> KerasOracle:
         places = dict(layout(model, facts))
         arrays = {name: np.asarray(checkpoint.read(path)) for name, path in places.items()}
     floats = {name: v.astype(np.float32) for name, v in decoded(arrays).items()}
-    return KerasOracle(model, floats)
+    return KerasFile(KerasOracle(model, floats), arrays, _has_old_slope(model))
+
+
+def _has_old_slope(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_old_slope(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_old_slope(v) for v in value)
+    return bool(value == "hard_sigmoid_keras2")
 
 
 def _layers(model: Config) -> list[Config]:
