@@ -5,7 +5,7 @@ Shape letters: N batch, L length, D input, H hidden, K layers · directions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_bridge.equivalence.chain_gradients import Joint, States, chain_gradients, pull_stock
 from lstm_bridge.equivalence.oracle.keras import wrapped
 from lstm_bridge.equivalence.parties.base import Party
 from lstm_bridge.equivalence.tree import leaves
@@ -64,11 +65,6 @@ def _from_keras(p: Mapping[str, Array], start: str) -> Weights:
     return found | ({"bias": p[f"{start}bias"]} if f"{start}bias" in p else {})
 
 
-States = list[tuple[Array, Array]]
-Link = Callable[[Array, States | None], tuple[Array, States]]
-"""One layer over ``x [N, L, D]`` from its (h, c) by direction, or from zeros: y and last (h, c)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Chain:
     """Layers one after the other, run as the layer that they were converted from runs.
@@ -76,19 +72,30 @@ class Chain:
     Args:
         kind: class path of the source layer.
         options: its constructor arguments.
-        links: the layers, each with the number of directions it has.
+        params: the source's parameters.
+        links: the layers.
         parties: who computes them.
     """
 
     kind: str
     options: Mapping[str, Any]
-    links: Sequence[tuple[Link, int]]
+    params: Mapping[str, Array]
+    links: Sequence[Joint]
     parties: Sequence[Party]
 
     def party(self) -> Party:
         """Return the whole as one party."""
         first = self.parties[0]
-        return Party(f"{len(self.parties)} x {first.name}", self.call, eps=first.eps)
+        gradients = chain_gradients(self.kind, self.options, self.params, self.links)
+        if self.kind == "mlx.nn.LSTM":
+            gradients = first.gradients or gradients
+        able = all(party.gradients is not None for party in self.parties)
+        return Party(
+            f"{len(self.parties)} x {first.name}",
+            self.call,
+            gradients=gradients if able else None,
+            eps=first.eps,
+        )
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Take and return what the source layer does."""
@@ -109,9 +116,9 @@ class Chain:
 
     def _layers(self, x: Array, states: States | None) -> tuple[Array, States]:
         last: States = []
-        for link, directions in self.links:
-            own = None if states is None else states[len(last) : len(last) + directions]
-            x, ends = link(x, own)
+        for joint in self.links:
+            own = None if states is None else states[len(last) : len(last) + joint.directions]
+            x, ends = joint.run(x, own)
             last += ends
         return x, last
 
@@ -150,20 +157,26 @@ def _merged(y: Array, mode: str | None) -> list[Array]:
     return [merged[mode]]
 
 
-def stock(kind: str, options: Mapping[str, Any], parts: Mapping[str, Party]) -> Chain:
+def stock(
+    kind: str,
+    options: Mapping[str, Any],
+    params: Mapping[str, Array],
+    parts: Mapping[str, Party],
+) -> Chain:
     """Return stock mlx.nn.LSTM layers, by strand name, as the source layer.
 
     Args:
         kind: class path of the source layer.
         options: its constructor arguments.
+        params: its parameters.
         parts: strand name (``l0``, ``l0_reverse`` …) → the stock layer as a party.
     """
-    links: list[tuple[Link, int]] = []
+    links: list[Joint] = []
     while f"l{len(links)}" in parts:
         names = [f"l{len(links)}{end}" for end in ("", "_reverse")]
         sides = [parts[name] for name in names if name in parts]
-        links.append((partial(_stock_link, sides), len(sides)))
-    return Chain(kind, options, links, list(parts.values()))
+        links.append(Joint(partial(_stock_link, sides), len(sides), partial(pull_stock, sides)))
+    return Chain(kind, options, params, links, list(parts.values()))
 
 
 def _stock_link(sides: Sequence[Party], x: Array, states: States | None) -> tuple[Array, States]:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_bridge.equivalence.bits import decoded
-from lstm_bridge.equivalence.chain import Chain, Link, States, stock, strands
+from lstm_bridge.equivalence.chain import Chain, stock, strands
+from lstm_bridge.equivalence.chain_gradients import Joint, States, pull_keras, pull_torch
 from lstm_bridge.equivalence.live import live_party
 from lstm_bridge.equivalence.oracle.keras import wrapped
 from lstm_bridge.equivalence.parties import Party
@@ -85,7 +86,7 @@ def _judge(layer: SourceLayer, made: list[SourceLayer], judged: Judged) -> Layer
     described = _described(layer, params, held)
     source = _source(layer, described)
     links, parties = _links(made)
-    ported = Chain(described.kind, described.options, links, parties).party()
+    ported = Chain(described.kind, described.options, described.params, links, parties).party()
     return judged(described, source, ported, weights=weights)
 
 
@@ -156,30 +157,32 @@ def _source(layer: SourceLayer, described: SourceLayer) -> Party:
     if layer.kind != "mlx.nn.LSTM":
         return live_party(described.kind, described.options, described.params)
     party = live_party(layer.kind, layer.options, _singles(layer.params))
-    whole = stock(described.kind, described.options, {"l0": party}).party()
+    whole = stock(described.kind, described.options, described.params, {"l0": party}).party()
     return replace(
         whole,
         name=party.name,
+        in_float64=None,
         kind=described.kind,
         options=described.options,
         params=described.params,
     )
 
 
-def _links(made: Sequence[SourceLayer]) -> tuple[list[tuple[Link, int]], list[Party]]:
+def _links(made: Sequence[SourceLayer]) -> tuple[list[Joint], list[Party]]:
     """The file's layers as links of a chain, and who computes them."""
     if made[0].kind == "mlx.nn.LSTM":
         parts = {_strand(f): live_party(f.kind, f.options, _singles(f.params)) for f in made}
-        chain = stock("torch.nn.LSTM", {}, parts)
+        chain = stock("torch.nn.LSTM", {}, {}, parts)
         return list(chain.links), list(chain.parties)
-    links: list[tuple[Link, int]] = []
+    links: list[Joint] = []
     parties = []
     for layer in made:
         torch = layer.kind.startswith("torch.")
         options = {**layer.options, "batch_first": True} if torch else _emitting(layer)
         parties.append(live_party(layer.kind, options, _singles(layer.params)))
-        link = partial(_torch_link if torch else _keras_link, parties[-1])
-        links.append((link, len(strands(layer.kind, decoded(layer.params)))))
+        run = partial(_torch_link if torch else _keras_link, parties[-1])
+        pull = partial(pull_torch if torch else pull_keras, parties[-1])
+        links.append(Joint(run, len(strands(layer.kind, decoded(layer.params))), pull))
     return links, parties
 
 

@@ -61,8 +61,8 @@ def verify(
         converted: the folder, or the file of another framework, that ``lstm_bridge.convert`` wrote.
         inputs: layer path → call arguments as a tuple, or an .npz file of them (see
             ``saved_inputs``); of the whole model under "". Default: seeded example inputs.
-        gradients: compare gradients too; not for another framework's file or
-            ``--layout mlx``. Default: False.
+        gradients: compare gradients too; another framework's file is differentiated there.
+            Default: False.
         assume: as given to ``convert``. Default: none.
         ignore: as given to ``convert``. Default: none.
         prefix: as given to ``convert``. Default: None.
@@ -198,7 +198,7 @@ def _judge(
     for path in paths:
         found[path].set_dtype(mx.float32)
     parts = {name: party_of(found[path], "converted") for path, name in paths.items()}
-    ported = stock_chain(layer.kind, layer.options, parts).party() if stock else parts[""]
+    ported = stock_chain(layer.kind, layer.options, params, parts).party() if stock else parts[""]
     return judged(layer, live_party(layer.kind, layer.options, params), ported, weights=weights)
 
 
@@ -209,8 +209,8 @@ def _judged(inputs: Mapping[str, Any], gradients: bool, seed: int) -> Callable[.
         if gradients and ported.gradients is None:
             raise UnsupportedError(
                 "verify gradients",
-                expected="a folder in the source's layout",
-                got="a file or layout of another framework, like layout mlx",
+                expected="layers that can be differentiated",
+                got=ported.name,
             )
         given = inputs.get(layer.path)
         if given is None:

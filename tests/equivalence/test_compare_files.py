@@ -12,7 +12,8 @@ import pytest
 import lstm_bridge
 import lstm_bridge.torch.nn
 from lstm_bridge.checkpoints import open_checkpoint
-from lstm_bridge.errors import UnsupportedError, UsageError
+from lstm_bridge.equivalence import chain_gradients
+from lstm_bridge.errors import UsageError
 
 torch = pytest.importorskip("torch", reason="files of live torch modules")
 keras = pytest.importorskip("keras", reason="files of live Keras models")
@@ -113,11 +114,39 @@ def test_a_changed_file_for_another_framework_is_caught(tmp_path: Path, to: str,
     assert "gates permuted" in report.diagnosis or report.layers[0].arrays
 
 
-def test_gradients_of_another_framework_s_file_are_refused(tmp_path: Path) -> None:
-    file = saved(module(), tmp_path / "m.pt")
+@pytest.mark.parametrize("to", ["keras", "mlx", "torch"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradients_of_another_framework_s_file(
+    tmp_path: Path, to: str, bidirectional: bool
+) -> None:
+    file = saved(module(num_layers=2, bidirectional=bidirectional), tmp_path / "m.pt")
+    name = {"keras": "m.keras", "mlx": "m.safetensors", "torch": "back.pt"}[to]
+    lstm_bridge.convert(file, tmp_path / name, to=to)
+    report = lstm_bridge.verify(file, tmp_path / name, gradients=True)
+    assert report.passed, report.layers[0].reason
+    found = {a.name for a in report.layers[0].arrays}
+    assert {"grad x", "grad h0", "grad c0", "grad weight_ih_l1", "grad bias_hh_l0"} <= found
+
+
+def test_a_keras_file_s_gradients_in_torch(tmp_path: Path) -> None:
+    file = saved(module(batch_first=True), tmp_path / "m.pt")
     lstm_bridge.convert(file, tmp_path / "m.keras", to="keras")
-    with pytest.raises(UnsupportedError, match="source's layout"):
-        lstm_bridge.verify(file, tmp_path / "m.keras", gradients=True)
+    lstm_bridge.convert(tmp_path / "m.keras", tmp_path / "back.pt", to="torch")
+    report = lstm_bridge.verify(tmp_path / "m.keras", tmp_path / "back.pt", gradients=True)
+    assert report.passed, report.layers[0].reason
+    assert any("recurrent_kernel" in a.name for a in report.layers[0].arrays)
+
+
+def test_a_wrong_gradient_of_a_chain_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = saved(module(num_layers=2), tmp_path / "m.pt")
+    lstm_bridge.convert(file, tmp_path / "m.safetensors", to="mlx")
+    right = chain_gradients._pulled
+    monkeypatch.setattr(chain_gradients, "_pulled", lambda *a: (right(*a)[0], right(*a)[1][::-1]))
+    report = lstm_bridge.verify(file, tmp_path / "m.safetensors", gradients=True)
+    assert not report.passed
+    assert report.layers[0].reason.startswith("grad ")
 
 
 def test_keras_and_mlx_sources_have_files_of_torch_s_too(tmp_path: Path) -> None:

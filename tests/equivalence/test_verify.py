@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lstm_bridge
-from lstm_bridge.errors import UnsupportedError, UsageError
+from lstm_bridge.errors import UsageError
 
 torch = pytest.importorskip("torch", reason="checkpoints are written by live torch")
 keras = pytest.importorskip("keras", reason="checkpoints are written by live Keras")
@@ -153,8 +153,9 @@ def test_inputs_may_be_given_by_path(tmp_path: Path) -> None:
         lstm_bridge.verify(file, tmp_path / "out", inputs={"decoder": x})
 
 
-def test_gradients_of_stock_layers_are_refused(tmp_path: Path) -> None:
-    file = torch_file(tmp_path)
+def test_gradients_of_stock_layers(tmp_path: Path) -> None:
+    file = torch_file(tmp_path, num_layers=2, bidirectional=True)
     lstm_bridge.convert(file, tmp_path / "out", layout="mlx")
-    with pytest.raises(UnsupportedError, match="layout mlx"):
-        lstm_bridge.verify(file, tmp_path / "out", gradients=True)
+    report = lstm_bridge.verify(file, tmp_path / "out", gradients=True)
+    assert report.passed, report.layers[0].reason
+    assert any(a.name == "grad weight_hh_l1_reverse" for a in report.layers[0].arrays)

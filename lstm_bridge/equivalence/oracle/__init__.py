@@ -42,6 +42,7 @@ __all__ = [
     "GATED",
     "GRADIENTS",
     "KERAS_LAYERS",
+    "LAYOUTS",
     "ONE_STATE",
     "ONE_STEP",
     "ORACLES",
@@ -60,7 +61,7 @@ __all__ = [
 
 Oracle = Callable[..., Any]
 
-_LAYOUTS: dict[str, type[Layout]] = {
+LAYOUTS: dict[str, type[Layout]] = {
     "torch.nn.LSTM": TorchLSTM,
     "torch.nn.LSTMCell": TorchLSTMCell,
     "keras.layers.LSTMCell": KerasLSTMCell,
@@ -172,7 +173,7 @@ _PLAIN = {
 PLAIN_KINDS = frozenset(_PLAIN)
 """Classes whose oracle is a plain function; RNN and Bidirectional of LSTM cells have another."""
 
-GATED = frozenset({*_LAYOUTS, *_FORECASTING})
+GATED = frozenset({*LAYOUTS, *_FORECASTING})
 """Classes with the gates that the known mistakes are about."""
 
 
@@ -192,7 +193,7 @@ def computable(kind: str, options: Options) -> bool:
 
 def has_exact_gradients(kind: str, options: Options) -> bool:
     """Say whether an oracle differentiates by the equations, not by finite differences."""
-    return kind in _LAYOUTS and _of_lstm_cells(kind, options)
+    return kind in LAYOUTS and _of_lstm_cells(kind, options)
 
 
 def has_known_mistakes(kind: str, options: Options) -> bool:
@@ -204,16 +205,16 @@ def _of_either(kind: str) -> Oracle:
     """The oracle of LSTM cells, whose gradients are exact, or the one of any cells."""
 
     def oracle(options: Options, params: Params, *inputs: Any, dtype: Any = np.float64) -> Any:
-        chosen = _layout_oracle(_LAYOUTS[kind]) if _of_lstm_cells(kind, options) else _PLAIN[kind]
+        chosen = _layout_oracle(LAYOUTS[kind]) if _of_lstm_cells(kind, options) else _PLAIN[kind]
         return chosen(options, params, *inputs, dtype=dtype)
 
     return oracle
 
 
-ORACLES: dict[str, Oracle] = _PLAIN | _FORECASTING | {k: _of_either(k) for k in _LAYOUTS}
+ORACLES: dict[str, Oracle] = _PLAIN | _FORECASTING | {k: _of_either(k) for k in LAYOUTS}
 """Class path → ``oracle(options, params, *inputs, dtype=float64)`` → the class's own outputs."""
 
-ONE_STEP: dict[str, Oracle] = {k: _layout_one_step(k, v) for k, v in _LAYOUTS.items()}
+ONE_STEP: dict[str, Oracle] = {k: _layout_one_step(k, v) for k, v in LAYOUTS.items()}
 """Class path → ``one_step(options, params, inputs)`` → inputs of all single steps, or None."""
 
 
@@ -272,7 +273,7 @@ def _plain_gradients(kind: str) -> Oracle:
 
 GRADIENTS: dict[str, Oracle] = (
     {kind: _plain_gradients(kind) for kind in _PLAIN}
-    | {k: _layout_gradients(k, v) for k, v in _LAYOUTS.items()}
+    | {k: _layout_gradients(k, v) for k, v in LAYOUTS.items()}
     | {kind: _forecasting_gradients(kind) for kind in _FORECASTING}
 )
 """Class path → ``gradients(options, params, inputs, cotangents, dtype=float64)`` → by name."""

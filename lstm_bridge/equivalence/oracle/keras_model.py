@@ -18,6 +18,7 @@ from lstm_bridge.equivalence.oracle.keras_wiring import (
     Input,
     Tensor,
     Wiring,
+    decoded,
     is_model,
     wiring,
 )
@@ -126,6 +127,9 @@ class KerasOracle:
         return list(inputs)
 
 
+_OF_EVERY = ("name", "dtype", "trainable")
+
+
 def is_operation(layer: Mapping[str, Any]) -> bool:
     """Say whether a node of a graph is a function of keras.ops."""
     # The names of layers and of operations differ, but for a few that a config tells apart.
@@ -185,8 +189,7 @@ class _Run:
         self.given = None
         named = self._resolved(dict(call.kwargs))
         if is_operation(layer):
-            constant = {k: v for k, v in layer["config"].items() if k != "name" and v is not None}
-            return KERAS_OPERATIONS[layer["class_name"]](*args, **{**constant, **named})
+            return self._operated(layer, args, named)
         if call.layer in self.model.inner and is_model(layer):
             inner = self.model.inner[call.layer]
             place = f"{self.path}{call.layer}."
@@ -199,6 +202,14 @@ class _Run:
         arrays = [np.asarray(a) for a in leaves(made)]
         self.visits.add(f"{self.path}{call.layer}", str(layer["class_name"]), arrays, self.given)
         return made
+
+    def _operated(self, layer: Mapping[str, Any], args: Any, named: Any) -> Any:
+        """A function of keras.ops: what its config holds are arguments too."""
+        ours = {k: v for k, v in layer["config"].items() if k not in _OF_EVERY and v is not None}
+        constant = {k: decoded(v) for k, v in ours.items() if k not in named}
+        made = KERAS_OPERATIONS[layer["class_name"]](*args, **constant, **named)
+        single = isinstance(made, np.ndarray | np.generic)
+        return _cast(made, self.dtype) if single else [_cast(v, self.dtype) for v in made]
 
     def _every_step(self, inner: KerasOracle, x: Array) -> Array:
         steps = [inner(x[:, t], dtype=self.dtype) for t in range(x.shape[1])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from lstm_bridge.equivalence.oracle.keras_operations import constant
 from lstm_bridge.errors import UnsupportedError
 
 MODELS = ("Sequential", "Functional", "Model")
@@ -124,8 +125,8 @@ def _input(layer: Mapping[str, Any]) -> Input:
 
 def _arguments(node: Any, layers: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     if isinstance(node, Mapping):  # Keras 3
-        args = tuple(_decoded(a) for a in node.get("args", ()))
-        named = {k: _decoded(v) for k, v in node.get("kwargs", {}).items()}
+        args = tuple(decoded(a) for a in node.get("args", ()))
+        named = {k: decoded(v) for k, v in node.get("kwargs", {}).items()}
         return args, {k: v for k, v in named.items() if v is not None and k != "training"}
     entries = [node] if _is_history(node) else list(node)
     kwargs: dict[str, Any] = {}
@@ -152,19 +153,22 @@ def _old(value: Any, layers: Mapping[str, Any]) -> Any:
     return [_old(v, layers) for v in value] if isinstance(value, list) else value
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
+    """Return an argument that Keras 3 wrote as an object."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
             return Tensor(*value["config"]["keras_history"][:3])
         if value.get("class_name") == "__tuple__":
-            return tuple(_decoded(v) for v in value["items"])
+            return tuple(decoded(v) for v in value["items"])
+        if value.get("class_name") in ("__numpy__", "__tensor__"):
+            return constant(value["config"]["value"], value["config"]["dtype"])
         if value.get("class_name") == "__ellipsis__":
             return Ellipsis
         if value.get("class_name") == "__slice__" or set(value) == {"start", "stop", "step"}:
             inner = value.get("config", value)
             return slice(inner["start"], inner["stop"], inner["step"])
-        return {k: _decoded(v) for k, v in value.items()}
-    return [_decoded(v) for v in value] if isinstance(value, list) else value
+        return {k: decoded(v) for k, v in value.items()}
+    return [decoded(v) for v in value] if isinstance(value, list) else value
 
 
 def _nest(value: Any) -> Any:

@@ -47,8 +47,8 @@ class TorchOracle:
         for path, module in self.modules.items():
             if module["class"] not in ORACLES and module["class"] not in _FLAGS:
                 raise _unknown(path, str(module["class"]))
-        for node in self.nodes:
-            known = node["op"] in ("input", "output", "module", "parameter")
+        for node in _walk(self.nodes):
+            known = node["op"] in ("input", "output", "module", "parameter", "branch", "loop")
             if not known and node["op"] not in TORCH_OPERATIONS:
                 raise _unknown(node["name"], str(node["op"]))
 
@@ -68,44 +68,96 @@ class TorchOracle:
 
     def trace(self, inputs: Sequence[Any], dtype: Any = np.float64) -> tuple[Any, list[Seen]]:
         """Run the model, and return what every layer did at its first call too."""
-        values: dict[str, Any] = {}
-        given: Iterator[Any] = iter(inputs)
-        seen = Recorder()
-        cast = _caster(dtype)
+        run = _Run(self, dtype)
+        taken: Iterator[Any] = iter(inputs)
+        values = {}
+        for node in self.nodes:
+            if node["op"] == "input":
+                default = _resolved(node.get("args", []), {})
+                values[node["name"]] = next(taken, default[0] if default else None)
         with np.errstate(all="ignore"):
-            for node in self.nodes:
-                args = _resolved(node.get("args", []), values)
-                named = _resolved(node.get("kwargs", {}), values)
-                if node["op"] == "output":
-                    return args[0], seen.all()
-                if node["op"] == "input":
-                    value = next(given, args[0] if args else None)
-                elif node["op"] == "parameter":
-                    value = self.arrays[node["target"]]
-                elif node["op"] == "module":
-                    value = self._layer(node["target"], args, named, dtype)
-                    self._record(seen, node["target"], value, args, named)
-                else:
-                    value = TORCH_OPERATIONS[node["op"]](*args, **named)
-                values[node["name"]] = _mapped(cast, value)
+            return run.graph(self.nodes, values), run.seen.all()
+
+
+class _Run:
+    """One run of a graph and of the graphs within it."""
+
+    def __init__(self, model: TorchOracle, dtype: Any) -> None:
+        self.model, self.dtype = model, dtype
+        self.seen = Recorder()
+        self.cast = _caster(dtype)
+
+    def graph(self, nodes: Sequence[Mapping[str, Any]], before: Mapping[str, Any]) -> Any:
+        """Run nodes, which may read values of the graph around them."""
+        values = dict(before)
+        for node in nodes:
+            if node["op"] == "input":
+                values[node["name"]] = _mapped(self.cast, values[node["name"]])
+                continue
+            if node["op"] == "output":
+                return _resolved(node["args"], values)[0]
+            values[node["name"]] = _mapped(self.cast, self._value(node, values))
         raise UnsupportedError("oracle of a graph", expected="an output at its end", got="none")
 
-    def _layer(self, path: str, args: Any, named: Any, dtype: Any) -> Any:
-        kind, options, weights = self.part(path)
+    def _value(self, node: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+        args = _resolved(node.get("args", []), values)
+        kwargs = node.get("kwargs", {})
+        if node["op"] == "branch":
+            return self.graph(kwargs["yes" if args[0] else "no"]["graph"], values)
+        if node["op"] == "loop":
+            return self._loop(kwargs["body"]["graph"], args[0], args[1], values)
+        named = _resolved(kwargs, values)
+        if node["op"] == "parameter":
+            return self.model.arrays[node["target"]]
+        if node["op"] == "module":
+            value = self._layer(node["target"], args, named)
+            self._record(node["target"], value, args, named)
+            return value
+        return TORCH_OPERATIONS[node["op"]](*args, **named)
+
+    def _loop(
+        self,
+        body: Sequence[Mapping[str, Any]],
+        steps: int,
+        carried: Sequence[Any],
+        values: Mapping[str, Any],
+    ) -> list[Any]:
+        """The last values, then a list for each thing collected."""
+        names = [node["name"] for node in body if node["op"] == "input"]
+        collected: list[list[Any]] = []
+        for step in range(int(steps)):
+            given = dict(zip(names, (step, *carried), strict=True))
+            carried, found = self.graph(body, {**values, **given})
+            collected = collected or [[] for _ in found]
+            for kept, value in zip(collected, found, strict=True):
+                kept.append(value)
+        return [*carried, *collected]
+
+    def _layer(self, path: str, args: Any, named: Any) -> Any:
+        kind, options, weights = self.model.part(path)
         if kind in _FLAGS:
             return _FLAGS[kind]
         if kind in _RECURRENT:
             x, hx = args[0], args[1] if len(args) > 1 else named.get("hx")
-            return _run_recurrent(kind, options, weights, x, hx, dtype)
+            return _run_recurrent(kind, options, weights, x, hx, self.dtype)
         if kind == "torch.nn.LSTMCell" and "hx" in named:
             args, named = (*args, named["hx"]), {}
-        return ORACLES[kind](options, weights, *args, dtype=dtype, **named)
+        return ORACLES[kind](options, weights, *args, dtype=self.dtype, **named)
 
-    def _record(self, seen: Recorder, path: str, value: Any, args: Any, named: Any) -> None:
+    def _record(self, path: str, value: Any, args: Any, named: Any) -> None:
         arrays = tuple(a for a in leaves(value) if isinstance(a, np.ndarray))
         plain = not named and all(isinstance(a, np.ndarray) for a in leaves(args))
-        kind = str(self.modules[path]["class"]).rpartition(".")[2]
-        seen.add(path, kind, arrays, tuple(args) if plain else None)
+        kind = str(self.model.modules[path]["class"]).rpartition(".")[2]
+        self.seen.add(path, kind, arrays, tuple(args) if plain else None)
+
+
+def _walk(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """All nodes, those of branches and loops too."""
+    for node in nodes:
+        yield node
+        if node["op"] in ("branch", "loop"):
+            for inner in node["kwargs"].values():
+                yield from _walk(inner["graph"])
 
 
 def _unknown(where: str, what: str) -> UnsupportedError:
@@ -187,5 +239,6 @@ _TAGS: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
     "tuple": lambda v, values: tuple(_listed(v, values)),
     "slice": lambda v, values: slice(*_listed(v, values)),
     "ellipsis": lambda v, values: Ellipsis,
+    "float": lambda v, values: float(v),
     "dict": lambda v, values: {k: _resolved(x, values) for k, x in v.items()},
 }

@@ -12,10 +12,11 @@ import numpy as np
 from lstm_bridge.equivalence.oracle import ORACLES
 from lstm_bridge.equivalence.oracle.around import Array
 from lstm_bridge.equivalence.oracle.torch_functional import SIMPLE
-from lstm_bridge.equivalence.oracle.torch_packed import PACKING
+from lstm_bridge.equivalence.oracle.torch_packed import PACKING, Packed
 from lstm_bridge.equivalence.oracle.torch_shapes import getitem, setitem, to
 from lstm_bridge.equivalence.oracle.torch_tensor import TENSOR
 from lstm_bridge.equivalence.oracle.torch_windows import WINDOWED
+from lstm_bridge.errors import UnsupportedError
 
 Operation = Callable[..., Any]
 
@@ -55,7 +56,36 @@ def _number(kind: type) -> Operation:
     return lambda value: kind(np.asarray(value).item())
 
 
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "Tensor": lambda v: isinstance(v, np.ndarray),
+    "PackedSequence": lambda v: isinstance(v, Packed),
+    "tuple": lambda v: isinstance(v, tuple),
+    "list": lambda v: isinstance(v, list),
+    "dict": lambda v: isinstance(v, dict),
+    "Mapping": lambda v: isinstance(v, dict),
+    "int": lambda v: isinstance(v, int),
+    "float": lambda v: isinstance(v, float),
+    "bool": lambda v: isinstance(v, bool),
+    "str": lambda v: isinstance(v, str),
+    "Parameter": lambda v: False,
+}
+"""What isinstance asks of a value, by the class's name."""
+
+
+def _refuse(reason: str) -> Any:
+    raise UnsupportedError("oracle of a graph", expected="a way that was ported", got=reason)
+
+
 _PYTHON: dict[str, Operation] = {
+    "bool": bool,
+    "contains": operator.contains,
+    "is_none": lambda value: value is None,
+    "is_instance": lambda value, kinds: any(_KINDS[kind](value) for kind in kinds),
+    "steps": lambda start, stop, step: len(range(start, stop, step)),
+    "chained": lambda *parts: [value for part in parts for value in part],
+    "backwards": lambda values: values[::-1],
+    "with_data": lambda value, data: data,
+    "refuse": _refuse,
     "getattr": _attribute,
     "len": len,
     "int": _number(int),

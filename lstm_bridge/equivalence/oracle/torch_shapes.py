@@ -82,9 +82,33 @@ def _take_along(input: Array, indices: Array, dim: int | None = None) -> Array: 
     return np.take_along_axis(input.reshape(-1) if dim is None else input, indices, dim or 0)
 
 
+def _scatter_add(input: Array, dim: int, index: Array, src: Array) -> Array:  # noqa: A002
+    made, kept = np.array(input), src[tuple(slice(n) for n in index.shape)]
+    places: list[Any] = list(np.indices(index.shape))
+    places[dim % input.ndim] = index
+    np.add.at(made, tuple(places), kept)
+    return made
+
+
+def _index_add(
+    input: Array,  # noqa: A002
+    dim: int,
+    index: Array,
+    source: Array,
+    *,
+    alpha: float = 1,
+) -> Array:
+    made = np.array(input)
+    places: Any = (*[slice(None)] * (dim % input.ndim), index)
+    np.add.at(made, places, source * alpha)
+    return made
+
+
 INDEXING: dict[str, Operation] = {
     "getitem": getitem, "setitem": setitem, "gather": _gather, "narrow": _narrow,
-    "scatter": _scatter, "take_along_dim": _take_along,
+    "scatter": _scatter,
+    "scatter_add": _scatter_add,
+    "index_add": _index_add, "take_along_dim": _take_along,
     "index_select": lambda input, dim, index: np.take(input, index, axis=dim),  # noqa: A006
     "select": lambda input, dim, index: np.take(input, int(index), axis=dim),  # noqa: A006
 }  # fmt: skip

@@ -7,12 +7,12 @@ in. Values may be arrays or, as sizes are, plain numbers.
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_bridge.equivalence.oracle.activations import ACTIVATIONS
 from lstm_bridge.equivalence.oracle.around import Array
 from lstm_bridge.equivalence.oracle.torch_functional import SIMPLE, p_norm
 from lstm_bridge.equivalence.oracle.torch_shapes import INDEXING, SHAPES, kind_of, shape_of
@@ -107,8 +107,7 @@ ARITHMETIC: dict[str, Operation] = {
     "neg": np.negative,
     "reciprocal": lambda input: 1 / input,  # noqa: A006
     "rsqrt": lambda input: 1 / np.sqrt(input),  # noqa: A006
-    "erf": lambda input: 2 * ACTIVATIONS["gelu"].f(np.sqrt(2) * input) / (np.sqrt(2) * input)  # noqa: A006
-    - 1,
+    "erf": lambda input: np.vectorize(math.erf, otypes=[np.float64])(input),  # noqa: A006
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
     "ge": np.greater_equal, "not_equal": np.not_equal, "greater": np.greater,
     "greater_equal": np.greater_equal, "less": np.less, "less_equal": np.less_equal,
@@ -169,6 +168,16 @@ def _random(*_: Any, **__: Any) -> Array:
     raise UnsupportedError("oracle of torch.rand", expected="what is no draw", got="random numbers")
 
 
+def _new_tensor(input: Array, data: Any, **o: Any) -> Array:  # noqa: A002
+    return np.asarray(data).astype(kind_of(o.get("dtype"), input.dtype))
+
+
+def _new_of(input: Array, *size: Any) -> Array:  # noqa: A002
+    if len(size) == 1 and isinstance(size[0], list):
+        return _new_tensor(input, size[0])
+    return np.zeros(shape_of(size, {}), input.dtype)
+
+
 CREATION: dict[str, Operation] = {
     "zeros": _filled(0), "ones": _filled(1), "empty": _filled(0), "full": _full,
     "zeros_like": _like(0), "ones_like": _like(1), "empty_like": _like(0),
@@ -176,7 +185,15 @@ CREATION: dict[str, Operation] = {
     "new_full": _new_full, "arange": _arange, "tensor": _tensor, "as_tensor": _tensor,
     "linspace": lambda start, end, steps, **o: np.linspace(start, end, steps),
     "eye": lambda n, m=None, **o: np.eye(n, m, dtype=kind_of(o.get("dtype"))),
-    **dict.fromkeys(("rand", "randn", "rand_like", "randn_like"), _random),
+    "new_tensor": _new_tensor,
+    "new": _new_of,
+    **dict.fromkeys(
+        (
+            *("rand", "randn", "rand_like", "randn_like", "randint", "randperm", "bernoulli"),
+            "normal",
+        ),
+        _random,
+    ),
 }  # fmt: skip
 
 
