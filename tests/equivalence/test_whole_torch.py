@@ -214,6 +214,81 @@ def test_weights_of_another_model_are_refused_in_one_line(tmp_path: Path) -> Non
         lstm_bridge.verify(tmp_path / "other.pt", folder)
 
 
+A, B = (np.random.default_rng(k).normal(size=(3, 4, 5)) for k in (1, 2))
+PROBABILITY = 1 / (1 + np.exp(-B))
+CLASSES = np.array([[0, 3, 1, 2, 0], [1, -100, 3, 0, 2], [3, 2, 1, 0, 1]])
+CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("functional.l1_loss", (A, B), {}),
+    ("functional.mse_loss", (A, B), {"reduction": "sum"}),
+    ("functional.huber_loss", (A, B), {"delta": 0.5}),
+    ("functional.smooth_l1_loss", (A, B), {"beta": 0.5, "reduction": "none"}),
+    ("functional.binary_cross_entropy", (PROBABILITY, A > 0), {}),
+    ("functional.binary_cross_entropy_with_logits", (A, PROBABILITY), {}),
+    ("functional.cross_entropy", (A, CLASSES), {}),
+    ("functional.nll_loss", (A, CLASSES), {"reduction": "sum"}),
+    ("functional.kl_div", (A, PROBABILITY), {"reduction": "batchmean"}),
+    ("functional.gaussian_nll_loss", (A, B, PROBABILITY), {"full": True}),
+    ("functional.interpolate", (A,), {"scale_factor": 1.7}),
+    ("functional.interpolate", (A,), {"size": 8, "mode": "linear"}),
+    ("functional.interpolate", (A,), {"size": 3, "mode": "linear", "align_corners": True}),
+    ("functional.interpolate", (A,), {"size": 7, "mode": "nearest-exact"}),
+    ("functional.normalize", (A,), {"dim": 2}),
+    ("functional.glu", (A,), {"dim": 1}),
+    ("functional.scaled_dot_product_attention", (A, B, A), {"is_causal": True}),
+    ("torch.addcdiv", (A, B, PROBABILITY), {"value": 0.5}),
+    ("torch.frac", (3 * A,), {}),
+    ("torch.diff", (A,), {"dim": 1, "n": 2}),
+    ("torch.kron", (A[0], B[0]), {}),
+    ("torch.cdist", (A, B), {}),
+    ("torch.cummax", (A, 1), {}),
+    ("torch.cummin", (A, 2), {}),
+    ("torch.median", (A, 1), {}),
+    ("torch.kthvalue", (A, 2, 1), {}),
+    ("torch.topk", (A, 2), {"dim": 1}),
+    ("torch.sort", (A,), {"dim": 1, "descending": True}),
+    ("torch.logsumexp", (A, 1), {}),
+    ("torch.var", (A, 1), {}),
+    ("torch.std", (A,), {"dim": 2, "unbiased": False}),
+    ("torch.erf", (A,), {}),
+    ("torch.remainder", (A, 0.3), {}),
+    ("torch.fmod", (A, -0.3), {}),
+    ("torch.floor_divide", (A, 0.3), {}),
+    ("torch.einsum", ("nij,nkj->nik", A, B), {}),
+    ("torch.roll", (A, (1, 2), (0, 2)), {}),
+    ("torch.tensor_split", (A, 3), {"dim": 2}),
+    ("torch.chunk", (A, 3), {"dim": 2}),
+    ("torch.cumprod", (A, 1), {}),
+    ("torch.linalg.vector_norm", (A,), {"ord": 3, "dim": 1}),
+    ("torch.repeat_interleave", (A, 2), {"dim": 1}),
+    ("torch.triu", (A,), {"diagonal": 1}),
+    ("torch.lerp", (A, B, 0.3), {}),
+    ("torch.take_along_dim", (A, np.abs(CLASSES)[:, :1, None] % 4), {"dim": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "options"), CALLS, ids=[c[0] for c in CALLS])
+def test_an_operation_equals_torch_s(
+    name: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    spaces = {"functional": functional, "torch": torch}
+    package, _, path = name.partition(".")
+    live: Any = spaces[package]
+    for part in path.split("."):
+        live = getattr(live, part)
+
+    def tensor(value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        made = torch.tensor(value)
+        return made.double() if made.dtype == torch.bool else made
+
+    ours = leaves(TORCH_OPERATIONS[name](*args, **options))
+    theirs = leaves(live(*map(tensor, args), **options))
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-12, atol=1e-13)
+
+
 def test_every_operation_of_a_graph_is_in_the_oracle() -> None:
     graph = {"keras.Constant", "keras.Output"}  # nodes of ours, not of a Keras config
     known = {*TORCH_OPERATIONS, *graph, *(f"keras.{name}" for name in KERAS_OPERATIONS)}

@@ -12,6 +12,7 @@ import numpy as np
 from lstm_bridge.equivalence.oracle import ORACLES
 from lstm_bridge.equivalence.oracle.around import Array
 from lstm_bridge.equivalence.oracle.torch_functional import SIMPLE
+from lstm_bridge.equivalence.oracle.torch_losses import LOSSES, RARER
 from lstm_bridge.equivalence.oracle.torch_packed import PACKING, Packed
 from lstm_bridge.equivalence.oracle.torch_shapes import getitem, setitem, to
 from lstm_bridge.equivalence.oracle.torch_tensor import TENSOR
@@ -72,6 +73,14 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 """What isinstance asks of a value, by the class's name."""
 
 
+def _limit(dtype: str, name: str) -> float:
+    if dtype == "bfloat16":  # which NumPy has not
+        top = (2 - 2.0**-7) * 2.0**127
+        own = {"max": top, "min": -top, "eps": 2.0**-7}
+        return own.get(name, 2.0**-126)
+    return float(getattr(np.finfo(dtype), name))
+
+
 def _refuse(reason: str) -> Any:
     raise UnsupportedError("oracle of a graph", expected="a way that was ported", got=reason)
 
@@ -82,6 +91,8 @@ _PYTHON: dict[str, Operation] = {
     "is_none": lambda value: value is None,
     "is_instance": lambda value, kinds: any(_KINDS[kind](value) for kind in kinds),
     "steps": lambda start, stop, step: len(range(start, stop, step)),
+    "steps_after": lambda steps, done: steps - done,
+    "limit_of": _limit,
     "chained": lambda *parts: [value for part in parts for value in part],
     "backwards": lambda values: values[::-1],
     "with_data": lambda value, data: data,
@@ -203,8 +214,8 @@ _ATEN: dict[str, Operation] = {
 
 TORCH_OPERATIONS: dict[str, Operation] = {
     "item": operator.getitem,
-    **{f"torch.{name}": f for name, f in TENSOR.items()},
-    **{f"functional.{name}": f for name, f in {**SIMPLE, **WINDOWED}.items()},
+    **{f"torch.{name}": f for name, f in {**TENSOR, **RARER}.items()},
+    **{f"functional.{name}": f for name, f in {**SIMPLE, **WINDOWED, **LOSSES}.items()},
     **{f"torch.rnn.{name}": f for name, f in PACKING.items()},
     **{f"aten.{name}": f for name, f in _ATEN.items()},
     **{f"operator.{name}": f for name, f in _OPERATORS.items()},
