@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -52,7 +53,9 @@ def whole_torch(file: Path, model: Any) -> WholeModel:
     if _is_recorded(file) and not missing_framework("torch"):
         import torch
 
-        live = party_of(torch.jit.load(str(file), map_location="cpu"), "source")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch announces the end of its recorded files
+            live = party_of(torch.jit.load(str(file), map_location="cpu"), "source")
         party = replace(live, whole=lambda: oracle, specs=specs, trace=None, part=None)
     else:
         why = missing_framework("torch") or "a state dict has no forward"
