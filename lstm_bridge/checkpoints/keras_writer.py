@@ -49,9 +49,18 @@ def write_keras_weights(
             dataset = file.create_dataset(path, shape, stored.dtype, data=stored)
             if dtype == "BF16":
                 dataset.attrs["dtype"] = "bfloat16"
+            _own_variables(file, path)
         text = note()
         for k in range(0, len(text), _ATTRIBUTE):
             file.attrs[f"{NOTE}{k // _ATTRIBUTE}"] = np.void(text[k : k + _ATTRIBUTE])
+
+
+def _own_variables(file: h5py.File, path: str) -> None:
+    """Give all that hold a layer a group of variables, if an empty one: tf.keras asks for it."""
+    owner = path.rpartition("/vars/")[0]
+    while owner:
+        owner = owner.rpartition("/")[0]
+        file.require_group(f"{owner}/vars")
 
 
 class _Steady(io.FileIO):

@@ -296,3 +296,18 @@ def test_mlx_weights_are_read(tmp_path: Path) -> None:
     assert (
         bits(tmp_path / "stock.safetensors")["Wx"] == lstm.weight_ih_l0.detach().numpy().tobytes()
     )
+
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+
+
+def test_tf_keras_finds_a_group_of_variables_wherever_it_looks(tmp_path: Path) -> None:
+    """Keras 2's reader fails where a layer that holds others has no ``vars`` group of its own."""
+    lstm_bridge.convert(FIXTURES / "keras_classifier.keras", tmp_path / "folder")
+    lstm_bridge.convert(tmp_path / "folder", tmp_path / "back.weights.h5", to="keras")
+    with h5py.File(tmp_path / "back.weights.h5") as file:
+        groups: list[str] = [""]
+        file.visititems(lambda name, item: groups.append(name) if hasattr(item, "keys") else None)
+        holders = [name for name in groups if not name.endswith("vars")]
+        assert [name for name in holders if f"{name}/vars" not in file] == []
+        assert len(holders) > 5
