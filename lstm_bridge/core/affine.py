@@ -32,6 +32,8 @@ def affine(
     W: mx.array,
     bias: mx.array | None = None,
     activation: Activation | None = None,
+    *,
+    turned: bool = False,
 ) -> mx.array:
     """Return ``activation(x W^T + bias)``.
 
@@ -40,15 +42,23 @@ def affine(
         W: ``[O, D]``.
         bias: ``[O]``, or None.
         activation: any element-wise or last-axis function. Default: None, the identity.
+        turned: W is ``[D, O]``, as Keras keeps it. Default: False.
 
     Returns:
         ``[..., O]``.
     """
     number = 0 if activation is None else _SQUASHES.get(activation, 0)
-    y = _fused_affine(x, W, bias, number) if _KERNEL_SERVES else None
+    y = _fused_affine(x, W, bias, (number, turned)) if _KERNEL_SERVES else None
     if y is None:
-        y, number = _plain_affine(x, W, bias), 0
+        y, number = _plain_affine(x, W, bias, turned), 0
     return y if activation is None or number else activation(y)
+
+
+def by_kernel(activation: Activation) -> Activation:
+    """Return the activation by way of the kernel, where it has it."""
+    if activation is mx.sigmoid:
+        return sigmoid
+    return tanh if activation is mx.tanh else activation
 
 
 def sigmoid(x: mx.array) -> mx.array:
@@ -69,9 +79,11 @@ class Linear(nn.Linear):
         return affine(x, self["weight"], self.get("bias"))
 
 
-def _fused_affine(x: mx.array, W: mx.array, bias: mx.array | None, number: int) -> mx.array | None:
+def _fused_affine(
+    x: mx.array, W: mx.array, bias: mx.array | None, settings: Sequence[float]
+) -> mx.array | None:
     flat = x if x.ndim <= _MOST_AXES else x.reshape(-1, x.shape[-1])
-    done = _AFFINE.fused((flat, W, bias), (number,))
+    done = _AFFINE.fused((flat, W, bias), settings)
     if done is None:
         return None
     return done[0] if flat is x else done[0].reshape(*x.shape[:-1], -1)
@@ -85,15 +97,16 @@ def _squash(x: mx.array, activation: Activation) -> mx.array:
     return y if flat is x else y.reshape(x.shape)
 
 
-def _plain_affine(x: mx.array, W: mx.array, bias: mx.array | None) -> mx.array:
-    return x @ W.T if bias is None else mx.addmm(bias, x, W.T)
+def _plain_affine(x: mx.array, W: mx.array, bias: mx.array | None, turned: bool) -> mx.array:
+    columns = W if turned else W.T
+    return x @ columns if bias is None else mx.addmm(bias, x, columns)
 
 
 def _composed_affine(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
     x, W, bias = inputs
     assert x is not None
     assert W is not None
-    y = _plain_affine(x, W, bias)
+    y = _plain_affine(x, W, bias, bool(settings[1]))
     return [_BY_NUMBER[int(settings[0])](y) if settings[0] else y]
 
 

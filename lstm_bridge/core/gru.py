@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.affine import affine, by_kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class GRUWeights:
 
     def input_part(self, x: mx.array) -> mx.array:
         """Return ``x Wx^T + bias`` for any leading axes: ``[..., D] -> [..., 3H]``."""
-        return x @ self.Wx.T if self.bias is None else mx.addmm(self.bias, x, self.Wx.T)
+        return affine(x, self.Wx, self.bias)
 
 
 def step(
@@ -64,18 +65,23 @@ def step(
     Returns:
         ``h_t [N, H]``.
     """
+    activation, recurrent_activation = by_kernel(activation), by_kernel(recurrent_activation)
+    xr, xz, xn = mx.split(zx, 3, axis=-1)
+    if weights.reset_after and h_mask is None:
+        hr, hz, hn = mx.split(affine(h, weights.Wh, weights.bias_h), 3, axis=-1)
+        r, z = recurrent_activation(xr + hr), recurrent_activation(xz + hz)
+        return _mixed(z, h, activation(xn + r * hn))
     Wr, Wz, Wn = mx.split(weights.Wh, 3, axis=0)
     br, bz, bn = (None,) * 3 if weights.bias_h is None else mx.split(weights.bias_h, 3)
     hr, hz, hn = (h, h, h) if h_mask is None else (h * h_mask[0], h * h_mask[1], h * h_mask[2])
-    xr, xz, xn = mx.split(zx, 3, axis=-1)
-    r = recurrent_activation(xr + _affine(hr, Wr, br))
-    z = recurrent_activation(xz + _affine(hz, Wz, bz))
+    r = recurrent_activation(xr + affine(hr, Wr, br))
+    z = recurrent_activation(xz + affine(hz, Wz, bz))
     if weights.reset_after:
-        n = activation(xn + r * _affine(hn, Wn, bn))
+        n = activation(xn + r * affine(hn, Wn, bn))
     else:
-        n = activation(xn + _affine(r * hn, Wn, bn))
+        n = activation(xn + affine(r * hn, Wn, bn))
+    return _mixed(z, h, n)
+
+
+def _mixed(z: mx.array, h: mx.array, n: mx.array) -> mx.array:
     return z * h + (1 - z) * n
-
-
-def _affine(h: mx.array, W: mx.array, b: mx.array | None) -> mx.array:
-    return h @ W.T if b is None else h @ W.T + b

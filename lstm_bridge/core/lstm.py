@@ -15,14 +15,13 @@ from __future__ import annotations
 import mlx.core as mx
 
 from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.affine import affine
 from lstm_bridge.core.weights import LSTMWeights
 
 
 def input_part(x: mx.array, weights: LSTMWeights) -> mx.array:
     """Return ``x Wx^T + bias`` for any leading axes: ``[..., D] -> [..., 4H]``."""
-    if weights.bias is None:
-        return x @ weights.Wx.T
-    return mx.addmm(weights.bias, x, weights.Wx.T)
+    return affine(x, weights.Wx, weights.bias)
 
 
 def start(state: mx.array | None, zx: mx.array, width: int) -> mx.array:

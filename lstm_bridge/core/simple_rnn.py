@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.affine import affine, by_kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class SimpleRNNWeights:
 
     def input_part(self, x: mx.array) -> mx.array:
         """Return ``x Wx^T + bias`` for any leading axes: ``[..., D] -> [..., H]``."""
-        return x @ self.Wx.T if self.bias is None else mx.addmm(self.bias, x, self.Wx.T)
+        return affine(x, self.Wx, self.bias)
 
 
 def step(
@@ -52,4 +53,4 @@ def step(
     Returns:
         ``h_t [N, H]``.
     """
-    return activation(mx.addmm(zx, h if h_mask is None else h * h_mask, weights.Wh.T))
+    return by_kernel(activation)(mx.addmm(zx, h if h_mask is None else h * h_mask, weights.Wh.T))

@@ -28,6 +28,7 @@ struct AffineGradients {
   float* x = nullptr;     // [M, D]
   float* W = nullptr;     // [O, D]
   float* bias = nullptr;  // [O]
+  bool turned = false;    // W is [D, O] instead
 };
 
 // Normalisation over the last axis: gamma (z - mean) / sqrt(variance + eps) + beta; none where

@@ -23,14 +23,17 @@ float* place(const Places& places, int which) {
                                                          : nullptr;
 }
 
-// --- affine: x [M, D] or [L, N, D], W [O, D], bias [O] or none; settings: the activation. ---
+// --- affine: x [M, D] or [L, N, D], W [O, D], bias [O] or none; settings: the activation, and
+// whether W is [D, O] instead. ---
 
-Shapes affine_shapes(const MaybeArrays& in, const Settings&) {
+bool turned(const Settings& settings) { return settings[1] != 0; }
+
+Shapes affine_shapes(const MaybeArrays& in, const Settings& settings) {
   const auto& x = *in[0];
   const auto& W = *in[1];
   if (x.ndim() < 1 || x.ndim() > 3 || W.ndim() != 2 || !x.size() || !W.size()) return {};
-  const int D = x.shape(-1), O = W.shape(0);
-  if (!has(in, 1, {O, D}) || !has(in, 2, {O})) return {};
+  const int D = x.shape(-1), O = W.shape(turned(settings) ? 1 : 0);
+  if (W.shape(turned(settings) ? 0 : 1) != D || !has(in, 2, {O})) return {};
   mx::Shape y = x.shape();
   y.back() = O;
   return {y};
@@ -41,13 +44,14 @@ Affine affine_of(const OpCall& call, Scratch& scratch) {
   const int last = x.rank - 1;
   Affine a;
   a.D = x.shape[last];
-  a.O = call.size(1, 0);
+  a.W = matrix(call.in[1]);
+  a.O = call.size(1, turned(call.settings) ? 1 : 0);
+  if (turned(call.settings)) std::swap(a.W.row, a.W.column);
   a.M = x.size() / a.D;
   const bool rows = x.rank == 2 || (x.rank == 3 && (x.shape[0] == 1 || x.strides[0] == x.shape[1] * x.strides[1]));
   const bool direct = rows && (x.strides[last] == 1 || a.D == 1);
   a.x = direct ? static_cast<const float*>(x.data) : contiguous<float>(x, scratch);
   a.x_row = direct ? x.strides[last - 1] : a.D;
-  a.W = matrix(call.in[1]);
   a.bias = contiguous<float>(call.in[2], scratch);
   a.y_row = a.O;
   a.squash = static_cast<Squash>(static_cast<int>(call.settings[0]));
@@ -55,7 +59,8 @@ Affine affine_of(const OpCall& call, Scratch& scratch) {
 }
 
 double affine_work(const MaybeArrays& in) {
-  return 2.0 * static_cast<double>(in[0]->size()) * in[1]->shape(0);
+  const double rows = static_cast<double>(in[0]->size()) / in[0]->shape(-1);
+  return 2.0 * rows * static_cast<double>(in[1]->size());
 }
 
 void affine_forward(const OpCall& call, const Places& out) {
@@ -70,7 +75,8 @@ void affine_back(const OpCall& call, const std::vector<View>& saved, const std::
   Scratch scratch;
   Affine a = affine_of(call, scratch);
   a.y = const_cast<float*>(contiguous<float>(saved[0], scratch));  // only read
-  cells().affine_backward(a, contiguous<float>(down[0], scratch), {to[0], to[1], to[2]});
+  cells().affine_backward(a, contiguous<float>(down[0], scratch),
+                          {to[0], to[1], to[2], turned(call.settings)});
 }
 
 // --- squash: x of any shape; settings: the activation. ---

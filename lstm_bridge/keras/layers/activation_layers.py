@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import mlx.core as mx
 
 from lstm_bridge.core.activations import elu, leaky_relu, relu
+from lstm_bridge.core.affine import by_kernel
 from lstm_bridge.errors import UsageError
 from lstm_bridge.keras import activations
 from lstm_bridge.keras.layers.call_spec import Shape
@@ -53,7 +54,7 @@ class Activation(_Elementwise):
 
     def call(self, inputs: mx.array) -> mx.array:
         """Return ``activation(inputs)``."""
-        return self.activation(inputs)  # type: ignore[no-any-return]
+        return by_kernel(self.activation)(inputs)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments in Keras's own form."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core.affine import affine
 from lstm_bridge.errors import ShapeError
 from lstm_bridge.keras import activations
 from lstm_bridge.keras.dtype_policies import to_mlx
@@ -116,14 +117,12 @@ class Dense(WeightedLayer):
                 expected=f"two axes or more, the last of width {self._width}",
                 got=f"shape {list(inputs.shape)}",
             )
-        y = self._product(inputs)
-        if self.bias is not None:
-            y = y + self.bias.astype(y.dtype)
-        return self.activation(y)  # type: ignore[no-any-return]
+        return self._outputs(inputs)
 
-    def _product(self, x: mx.array) -> mx.array:
-        kernel: mx.array = self.kernel.astype(to_mlx(self.compute_dtype))
-        return x @ kernel
+    def _outputs(self, x: mx.array) -> mx.array:
+        kernel = self.kernel.astype(to_mlx(self.compute_dtype))
+        bias = None if self.bias is None else self.bias.astype(kernel.dtype)
+        return affine(x, kernel, bias, self.activation, turned=True)
 
     def to_quantized(
         self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"
@@ -150,3 +149,8 @@ class Dense(WeightedLayer):
 
 class QuantizedDense(Packed, Dense):
     """``activation(x kernel + bias)`` with the kernel packed along its inputs."""
+
+    def _outputs(self, x: mx.array) -> mx.array:
+        y = self._product(x)
+        y = y if self.bias is None else y + self.bias.astype(y.dtype)
+        return self.activation(y)  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core.affine import affine
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
 from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
@@ -55,7 +56,7 @@ class HeadProjection(WeightedLayer):
         kernel = self.kernel.astype(to_mlx(self.compute_dtype))
         width = math.prod(kernel.shape[: self.bound])
         free = inputs.shape[: inputs.ndim - self.bound]
-        y = inputs.reshape(*free, width) @ kernel.reshape(width, -1)
+        y = affine(inputs.reshape(*free, width), kernel.reshape(width, -1), turned=True)
         y = y.reshape(*free, *self.output_axes)
         return y if self.bias is None else mx.add(y, self.bias.astype(y.dtype))
 

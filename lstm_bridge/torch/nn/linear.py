@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import mlx.core as mx
 import mlx.nn
 
+from lstm_bridge.core.affine import affine
 from lstm_bridge.torch.dtypes import float_dtype
 from lstm_bridge.torch.nn import functional
 from lstm_bridge.torch.nn.arguments import (
@@ -78,7 +79,7 @@ class Linear(Module):
         """
         x = array_like(input, "torch.nn.Linear input", self.weight)
         width(x, self.in_features, "torch.nn.Linear input")
-        return x @ self.weight.T if self.bias is None else mx.addmm(self.bias, x, self.weight.T)
+        return affine(x, self.weight, self.bias)
 
     def to_quantized(
         self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"

@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from lstm_bridge.core import activations as core
+from lstm_bridge.core import affine as core_affine
 from lstm_bridge.errors import UsageError
 from lstm_bridge.torch.dtypes import float_dtype
 
@@ -109,12 +110,12 @@ def hardsigmoid(input: mx.array, inplace: bool = False) -> mx.array:  # noqa: A0
 
 def sigmoid(input: mx.array) -> mx.array:  # noqa: A002
     """``1 / (1 + exp(-x))``."""
-    return mx.sigmoid(input)
+    return core_affine.sigmoid(input)
 
 
 def tanh(input: mx.array) -> mx.array:  # noqa: A002
     """The hyperbolic tangent."""
-    return mx.tanh(input)
+    return core_affine.tanh(input)
 
 
 def logsigmoid(input: mx.array) -> mx.array:  # noqa: A002

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from lstm_bridge.core.affine import affine
 from lstm_bridge.errors import ShapeError
 from lstm_bridge.torch.nn.functional.activation import norm
 
@@ -21,7 +22,7 @@ def linear(
         raise ShapeError(
             "linear input", expected=f"last axis {weight.shape[-1]}", got=str(list(input.shape))
         )
-    return input @ weight.T if bias is None else mx.addmm(bias, input, weight.T)
+    return affine(input, weight, bias)
 
 
 def bilinear(
