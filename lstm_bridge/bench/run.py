@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lstm_bridge.bench import models
 from lstm_bridge.bench.machine import describe, limits
+from lstm_bridge.bench.models import Subject
 from lstm_bridge.bench.peers import Peer, installed
 from lstm_bridge.bench.shapes import QUICK, SHAPES, STREAMS, Shape
 from lstm_bridge.bench.startup import startup
@@ -28,7 +30,7 @@ Progress = Callable[[int, int], None]
 class Case:
     """The timings of one shape in one mode."""
 
-    shape: Shape
+    shape: Shape | Subject
     mode: str
     timings: dict[str, Timing]
 
@@ -44,7 +46,7 @@ class Case:
         Args:
             limits: of ``machine.limits``.
         """
-        if self.mode != "forward":
+        if self.mode != "forward" or not isinstance(self.shape, Shape):
             return {}
         seconds = self.timings[OURS].median
         found = {}
@@ -144,7 +146,7 @@ def bench(quick: bool = False, progress: Progress | None = None) -> BenchReport:
     """Time our layer and its installed peers, interleaved, on this machine.
 
     Args:
-        quick: five small shapes and short turns. Default: False.
+        quick: five small shapes, single LSTMs only, and short turns. Default: False.
         progress: called with cases done and cases in all. Default: None.
 
     Returns:
@@ -152,7 +154,8 @@ def bench(quick: bool = False, progress: Progress | None = None) -> BenchReport:
     """
     machine, measured = describe(), limits()
     shapes, streams = (QUICK, STREAMS[:2]) if quick else (SHAPES, STREAMS)
-    total = len(shapes) * len(MODES) + len(streams)
+    subjects = () if quick else models.installed()
+    total = len(shapes) * len(MODES) + len(streams) + sum(len(s.modes) for s in subjects)
     cases: list[Case] = []
     for shape in shapes:
         peers = {name: peer for name, make in installed().items() if (peer := make(shape))}
@@ -165,10 +168,16 @@ def bench(quick: bool = False, progress: Progress | None = None) -> BenchReport:
         cases.append(Case(shape, STREAM, timings))
         if progress is not None:
             progress(len(cases), total)
+    for subject in subjects:
+        sides = subject.make()
+        for mode in subject.modes:
+            cases.append(_case(subject, mode, sides, budget=1.5))
+            if progress is not None:
+                progress(len(cases), total)
     command = "lstm-bridge bench" + (" --quick" if quick else "")
     return BenchReport(command, machine, measured, startup(), tuple(cases))
 
 
-def _case(shape: Shape, mode: str, peers: dict[str, Peer], budget: float) -> Case:
+def _case(shape: Shape | Subject, mode: str, peers: dict[str, Peer], budget: float) -> Case:
     sides = {name: getattr(peer, mode) for name, peer in peers.items()}
     return Case(shape, mode, interleaved(sides, budget))

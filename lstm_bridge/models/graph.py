@@ -230,8 +230,8 @@ def execute(
     for node in graph.nodes:
         if node.op == "input":
             continue
-        args = resolve(node.args, values)
-        kwargs = resolve(node.kwargs, values)
+        args = [values[a.node] if type(a) is Ref else resolve(a, values) for a in node.args]
+        kwargs = resolve(node.kwargs, values) if node.kwargs else node.kwargs
         if node.op == "output":
             return args[0]
         if node.op == "module":

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lstm_bridge.bench import run, timing
+from lstm_bridge.bench import models, run, timing
+from lstm_bridge.bench.peers import Peer
 from lstm_bridge.bench.shapes import SHAPES, Shape
 from lstm_bridge.bench.startup import MEASURED
 from lstm_bridge.bench.streams import STREAMERS
@@ -51,6 +52,39 @@ def test_the_report_has_every_peer_in_both_modes(
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
     for peer in peers:
         assert peer in result.output
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(models._forecasting_layer, "mLSTMLayer", 2, 3, 4, 5),
+        partial(models._forecasting_layer, "sLSTMLayer", 2, 3, 4, 5),
+        partial(models._keras_model, 2),
+        partial(models._torch_model, 2),
+    ],
+)
+def test_layers_of_forecasting_and_whole_models_run_beside_their_originals(
+    make: Callable[[], dict[str, Peer]],
+) -> None:
+    sides = make()
+    assert list(sides) == [models.OURS, models.ORIGINAL]
+    for side in sides.values():
+        side.forward()
+        side.train()
+
+
+def test_every_subject_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "SHAPES", (Shape(2, 3, 4, 5),))
+    monkeypatch.setattr(run, "STREAMS", ())
+    monkeypatch.setattr(run, "startup", dict)
+    small = models.Subject("small", "torch", partial(models._torch_model, 1), 1.0, ("forward",))
+    monkeypatch.setattr(models, "SUBJECTS", (small,))
+    monkeypatch.setattr(run, "interleaved", lambda sides, budget: timing.interleaved(sides, 0.0))
+    seen: list[tuple[int, int]] = []
+    report = run.bench(progress=lambda done, of: seen.append((done, of)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert [(c.shape.label, c.mode) for c in report.cases][2] == ("small", "forward")
+    assert "the original" in report.to_json()["cases"][2]["seconds"]
 
 
 def test_sides_take_turns_and_a_turn_begins_untimed(monkeypatch: pytest.MonkeyPatch) -> None:

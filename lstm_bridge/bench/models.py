@@ -1,0 +1,181 @@
+"""What is timed besides single LSTMs: pytorch-forecasting's recurrent layers, and whole models.
+
+A whole model's training step is not timed: ported models are there to predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from lstm_bridge.bench.peers import Peer, Work
+
+OURS, ORIGINAL = "lstm_bridge", "the original"
+
+
+class Subject(NamedTuple):
+    """One case: its name, what it needs installed, and its sides.
+
+    Args:
+        label: the case as the tables spell it.
+        needs: the distribution that is imported for it.
+        make: the sides, ours first.
+        flops: multiply-adds of one forward pass, counted as two operations each.
+        modes: what of a side is timed.
+    """
+
+    label: str
+    needs: str
+    make: Callable[[], dict[str, Peer]]
+    flops: float
+    modes: tuple[str, ...] = ("forward", "train")
+
+
+def _forecasting_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, Peer]:
+    import mlx.core as mx
+    import mlx.nn as nn
+    import pytorch_forecasting.layers
+    import torch
+
+    import lstm_bridge.pytorch_forecasting.layers as own
+
+    theirs = getattr(pytorch_forecasting.layers, kind)(D, H, num_layers=2).eval()
+    ours = getattr(own, kind)(D, H, num_layers=2)
+    ours.eval()
+    x = torch.randn(L, N, D)
+    y = mx.array(x.numpy())
+    mx.eval(y, ours.parameters())
+    both = nn.value_and_grad(ours, lambda model, x: model(x)[0].square().sum())
+
+    def train() -> None:
+        theirs.zero_grad(set_to_none=True)
+        theirs(x)[0].square().sum().backward()
+
+    return {
+        OURS: Peer(lambda: mx.eval(ours(y)), lambda: mx.eval(both(ours, y))),
+        ORIGINAL: Peer(_without_gradient(partial(theirs, x)), train),
+    }
+
+
+def _keras_model(N: int) -> dict[str, Peer]:
+    """Embedding, bidirectional LSTM, LSTM, Dense: 64 words of 500."""
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+    import numpy as np
+
+    import lstm_bridge
+
+    layers = keras.layers
+    theirs = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Embedding(500, 64),
+            layers.Bidirectional(layers.LSTM(64, return_sequences=True)),
+            layers.LSTM(64),
+            layers.Dense(8, activation="softmax"),
+        ]
+    )
+    with TemporaryDirectory() as folder:
+        file, target = Path(folder, "model.keras"), Path(folder, "model")
+        theirs.save(file)
+        lstm_bridge.convert(file, target)
+        ours: Any = lstm_bridge.load(target)
+    x = np.random.default_rng(0).integers(0, 500, (N, 64))
+    return {
+        OURS: _forward_only(lambda: ours.predict(x, verbose=0)),
+        ORIGINAL: _forward_only(lambda: theirs.predict(x, verbose=0)),
+    }
+
+
+def _torch_model(N: int) -> dict[str, Peer]:
+    """Two layers of LSTM and a linear map of the last step: 100 steps of 16 features."""
+    import mlx.core as mx
+    import torch
+
+    import lstm_bridge
+
+    class Forecaster(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = torch.nn.LSTM(16, 64, num_layers=2, batch_first=True)
+            self.head = torch.nn.Linear(64, 1)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.lstm(x)[0][:, -1])
+
+    theirs = Forecaster().eval()
+    ours: Any = lstm_bridge.port(theirs)
+    ours.eval()
+    x = torch.randn(N, 100, 16)
+    y = mx.array(x.numpy())
+    mx.eval(y, ours.parameters())
+    return {
+        OURS: _forward_only(lambda: mx.eval(ours(y))),
+        ORIGINAL: _forward_only(_without_gradient(partial(theirs, x))),
+    }
+
+
+def _forward_only(work: Work) -> Peer:
+    return Peer(work, work)
+
+
+def _without_gradient(work: Work) -> Work:
+    import torch
+
+    def run() -> object:
+        with torch.no_grad():
+            return work()
+
+    return run
+
+
+def _layer_flops(matmuls: float, N: int, L: int) -> float:
+    return 2 * matmuls * N * L
+
+
+SUBJECTS = (
+    Subject(
+        "mLSTM 32,128,32,128, 2 layers",
+        "pytorch_forecasting",
+        partial(_forecasting_layer, "mLSTMLayer", 32, 128, 32, 128),
+        _layer_flops(5 * 128 * (32 + 128), 32, 128),
+    ),
+    Subject(
+        "sLSTM 32,128,32,128, 2 layers",
+        "pytorch_forecasting",
+        partial(_forecasting_layer, "sLSTMLayer", 32, 128, 32, 128),
+        _layer_flops(4 * 128 * (32 + 128 + 128 + 128), 32, 128),
+    ),
+    *(
+        Subject(
+            f"Keras model, predict {N}",
+            "keras",
+            partial(_keras_model, N),
+            _layer_flops(4 * 64 * (2 * (64 + 64) + 128 + 64), N, 64),
+            ("forward",),
+        )
+        for N in (1, 32)
+    ),
+    *(
+        Subject(
+            f"torch forecaster, {N}",
+            "torch",
+            partial(_torch_model, N),
+            _layer_flops(4 * 64 * (16 + 64 + 64 + 64), N, 100),
+            ("forward",),
+        )
+        for N in (1, 32)
+    ),
+)
+"""Every case that is no single LSTM: the only list of them."""
+
+
+def installed() -> tuple[Subject, ...]:
+    """Return the subjects whose framework is installed."""
+    return tuple(s for s in SUBJECTS if find_spec(s.needs) is not None)
