@@ -325,6 +325,7 @@ class Seq2Seq(nn.Module):
 @network
 class Taught(Seq2Seq):
     example = {"teacher_forcing_ratio": 1.0}  # noqa: RUF012
+    draws = 6
 
 
 @network
