@@ -87,6 +87,15 @@ def test_a_dictionary_with_a_none_in_it(given_values: Any) -> None:
     assert not mx.allclose(plain(given), masked(given)).item()
 
 
+def test_an_example_with_none_settles_it(given_values: Any) -> None:
+    x, mask = torch.randn(2, 4, 3), torch.rand(2, 4, 3)
+    ported = lstm_bridge.port(given_values(module_of("opt_mask")), (x, None))
+    given = mx.array(x.numpy())
+    assert mx.array_equal(ported(given), ported(given, None)).item()
+    with pytest.raises(UsageError, match="mask None"):
+        ported(given, mx.array(mask.numpy()))
+
+
 def test_several_inputs_of_a_forward_without_names(given_values: Any) -> None:
     class Anything(lines.Base):  # type: ignore[misc,name-defined]
         def forward(self, *inputs: Any) -> Any:

@@ -116,6 +116,10 @@ class TorchModel(Model):
         super().load_weights(list((kept | new).items()), strict)
         return self
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> TorchModel:
+        """Take over a state dict of the torch module, as ``load_weights`` does."""
+        return self.load_weights(state_dict, strict)
+
     def _listed(self, key: str) -> list[str]:
         return [str(name) for name in self._options.get(key, ())]
 

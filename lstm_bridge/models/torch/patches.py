@@ -83,6 +83,13 @@ def patched(root: Any, tracer: Any, package: str) -> Iterator[None]:
         if (numpy := sys.modules.get("numpy")) is not None:
             for name in _NUMPY_DRAWS:
                 put(numpy.random, name, _drawn(getattr(numpy.random, name), by_user))
+        # Only a hint, by which torch chooses among kernels; it is found by comparing the mask.
+        hint = torch.nn.modules.transformer
+        put(
+            hint,
+            "_detect_is_causal_mask",
+            lambda mask, is_causal=None, size=None: is_causal is True,
+        )
         put(torch, "finfo", _limits(torch.finfo, tracer))
         reading = torch.fx._symbolic_trace
         put(reading, "_orig_module_getattr", _missing(reading._orig_module_getattr, tracer))
@@ -164,7 +171,7 @@ def _isinstance(tracer: Any, by_user: Callable[[], bool]) -> Callable[[Any, Any]
 
     def ask(value: Any, classes: Any) -> bool:
         if plain(value, classes) or not is_value(value) or not by_user():
-            return plain(value, classes)
+            return plain(value, classes) or (classes is torch.Tensor and _is_checked(value))
         wanted = _flat(classes)
         known = kinds_of(value.node, tracer.root.get_submodule)
         if known is not None:
@@ -187,6 +194,12 @@ def _isinstance(tracer: Any, by_user: Callable[[], bool]) -> Callable[[Any, Any]
         return bool(asks)
 
     return ask
+
+
+def _is_checked(value: Any) -> bool:
+    """Whether torch's own code asks, as it does of masks, for a tensor and has one."""
+    file = Path(sys._getframe(2).f_code.co_filename)
+    return is_value(value) and file.name in ("functional.py", "transformer.py")
 
 
 def _flat(classes: Any) -> list[type]:

@@ -313,10 +313,7 @@ class Bridging:
         self._put_constants()
         wanted = inspect.signature(fn).parameters
         parameters = [p for p in list(wanted.values())[1:] if p.kind not in _VARIADIC]
-        values = {
-            p.name: self.inputs.given[p.name] if p.name in self.inputs.given else self._input(p)
-            for p in parameters
-        }
+        values = {p.name: self._value_of(p) for p in parameters}
         more = [self._named_input(name) for name in self.inputs.examples if name[0] == "*"]
         for name in values:
             if name in self.inputs.optional and name not in self.inputs.given:
@@ -330,6 +327,22 @@ class Bridging:
         named = {p.name: values[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
         positional = [values[p.name] for p in parameters if p.kind is not p.KEYWORD_ONLY]
         return (lambda *args: fn(*args, **named)), [self.root, *positional, *more]
+
+    def _value_of(self, parameter: Any) -> Any:
+        """Return what forward gets for an argument; None may be given where it gets None."""
+        import torch
+
+        name = parameter.name
+        if name not in self.inputs.given:
+            return self._input(parameter)
+        value = self.inputs.given[name]
+        if value is None:
+            tracer: Any = self
+            left_out = tracer.create_proxy("placeholder", name, (None,), {})
+            asks = tracer.create_proxy("call_function", asked.is_none, (left_out,), {})
+            told = f"{name} None, as when the model was ported"
+            tracer.create_proxy("call_function", torch._assert, (asks, told), {})
+        return value
 
     def _put_constants(self) -> None:
         """Let tensors that are plain attributes be recorded where forward uses them."""

@@ -77,6 +77,7 @@ from lstm_bridge.torch.nn.functional.pooling import (
     adaptive_max_pool2d,
     avg_pool1d,
     avg_pool2d,
+    lp_pool1d,
     max_pool1d,
     max_pool2d,
 )
@@ -125,6 +126,7 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
     "max_pool1d",
     "max_pool2d",
     "mish",

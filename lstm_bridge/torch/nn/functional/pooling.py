@@ -271,3 +271,16 @@ def _mean(x: mx.array) -> mx.array:
 def _largest(x: mx.array) -> mx.array:
     best = mx.stop_gradient(mx.argmax(x, axis=-1, keepdims=True))
     return mx.take_along_axis(x, best, axis=-1)[..., 0]
+
+
+def lp_pool1d(
+    input: mx.array,  # noqa: A002
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> mx.array:
+    """Return the p-norm of each window, ``(sum xᵖ)^(1/p)``."""
+    (k,) = several(kernel_size, 1, "lp_pool1d kernel_size")
+    mean = avg_pool1d(input**norm_type, kernel_size, stride, 0, ceil_mode)
+    return (mx.maximum(mean, 0) * k) ** (1 / norm_type)
