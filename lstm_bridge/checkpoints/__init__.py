@@ -22,6 +22,7 @@ FORMATS = (
     "torch_legacy:TorchLegacy",
     "npz:NpzFile",
     "npz:NpyFile",
+    "safetensors_index:TorchIndex",
     "safetensors_index:SafetensorsIndex",
     "safetensors_file:SafetensorsFile",
 )

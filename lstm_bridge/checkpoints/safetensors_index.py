@@ -1,4 +1,4 @@
-"""Sharded safetensors: an index and, beside it, shards that must hold exactly what it lists."""
+"""Sharded checkpoints: an index and, beside it, shards that must hold exactly what it lists."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from lstm_bridge.checkpoints.probe import Probe
 from lstm_bridge.checkpoints.safetensors_file import SafetensorsFile
 from lstm_bridge.checkpoints.source import Source
 from lstm_bridge.checkpoints.strict_json import MAX_BYTES, JsonError, parse
+from lstm_bridge.checkpoints.torch_legacy import TorchLegacy
+from lstm_bridge.checkpoints.torch_zip import TorchZip
 from lstm_bridge.errors import quote
 
-_SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
-_NUMBERED = re.compile(r"(.+)-\d+-of-(\d+)\.safetensors")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_NUMBERED = re.compile(r"(.+)-\d+-of-(\d+)\.[a-z]+")
 _MAX_SHARDS = 10_000
 
 
@@ -26,22 +28,21 @@ class SafetensorsIndex(Checkpoint):
     format: ClassVar[str] = "safetensors index"
     framework: ClassVar[str] = ""
     extensions: ClassVar[tuple[str, ...]] = (".json",)
+    endings: ClassVar[tuple[str, ...]] = (".safetensors",)
 
     shards: dict[str, str] = field(default_factory=dict)
-    current: tuple[str, SafetensorsFile] | None = None
+    current: tuple[str, Checkpoint] | None = None
 
     @classmethod
     def recognises(cls, probe: Probe) -> bool:
         """Say whether the file is JSON with a weight map."""
-        if not probe.head.lstrip().startswith(b"{"):
-            return False
-        return b'"weight_map"' in probe.source.read(0, MAX_BYTES)
+        return _weight_map(probe) is not None
 
     @classmethod
     def of(cls, probe: Probe) -> Self:
         """Open the index: check it against every shard's header, read no tensor."""
         source = probe.source
-        shards, metadata = _index(source)
+        shards, metadata = _index(source, cls.endings)
         source.close()
         file = cls(source.path, shards=shards)
         facts: dict[str, TensorInfo] = {}
@@ -65,13 +66,18 @@ class SafetensorsIndex(Checkpoint):
             )
         return dict(held.tensors)
 
-    def _shard(self, shard: str) -> SafetensorsFile:
+    @staticmethod
+    def open_shard(probe: Probe) -> Checkpoint:
+        """Open one shard."""
+        return SafetensorsFile.of(probe)
+
+    def _shard(self, shard: str) -> Checkpoint:
         """Return the open shard; the one before it is closed."""
         if self.current is None or self.current[0] != shard:
             self.close()
             source = Source(self.path.parent / shard)
             try:
-                self.current = (shard, SafetensorsFile.of(Probe(source)))
+                self.current = (shard, self.open_shard(Probe(source)))
             except BaseException:
                 source.close()
                 raise
@@ -92,7 +98,41 @@ class SafetensorsIndex(Checkpoint):
             self.current = None
 
 
-def _index(source: Source) -> tuple[dict[str, str], dict[str, Any]]:
+@dataclass(slots=True)
+class TorchIndex(SafetensorsIndex):
+    """A ``pytorch_model.bin.index.json`` and the shards it names, each a file of ``torch.save``."""
+
+    format: ClassVar[str] = "torch index"
+    framework: ClassVar[str] = "torch"
+    endings: ClassVar[tuple[str, ...]] = (".bin", ".pt", ".pth")
+
+    @classmethod
+    def recognises(cls, probe: Probe) -> bool:
+        """Say whether the file is JSON with a weight map of torch's files."""
+        text = _weight_map(probe)
+        if text is None or b'.safetensors"' in text:
+            return False
+        return any(f'{ending}"'.encode() in text for ending in cls.endings)
+
+    @staticmethod
+    def open_shard(probe: Probe) -> Checkpoint:
+        """Open one shard, in whichever of torch's containers it is."""
+        if TorchZip.recognises(probe):
+            return TorchZip.of(probe)
+        if TorchLegacy.recognises(probe):
+            return TorchLegacy.of(probe)
+        raise probe.source.place.container("a shard that torch.save wrote", "another file")
+
+
+def _weight_map(probe: Probe) -> bytes | None:
+    """Return the file, if it is JSON with a weight map."""
+    if not probe.head.lstrip().startswith(b"{"):
+        return None
+    text = probe.source.read(0, MAX_BYTES)
+    return text if b'"weight_map"' in text else None
+
+
+def _index(source: Source, endings: tuple[str, ...]) -> tuple[dict[str, str], dict[str, Any]]:
     """Return tensor → shard, and the index's own metadata."""
     place = source.place
     try:
@@ -103,9 +143,10 @@ def _index(source: Source) -> tuple[dict[str, str], dict[str, Any]]:
     if not isinstance(shards, dict) or not isinstance(metadata, dict):
         raise place.header("a weight_map and metadata of names", "other values")
     for name, shard in shards.items():
-        if type(shard) is not str or not _SHARD.fullmatch(shard):
-            got = quote(shard)
-            raise place.header("a .safetensors file name beside the index", got, tensor=name)
+        fits = type(shard) is str and _NAME.fullmatch(shard) and shard.endswith(endings)
+        if not fits:
+            expected = f"a {' or '.join(endings)} file name beside the index"
+            raise place.header(expected, quote(shard), tensor=name)
     names = set(shards.values())
     if len(names) > _MAX_SHARDS:
         raise place.header(f"at most {_MAX_SHARDS} shards", str(len(names)))

@@ -15,7 +15,7 @@ from lstm_bridge.converters.plan import check_assumptions
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.errors import BridgeError, FileSystemError, RefusedInput, UsageError, printable
 from lstm_bridge.models.convert import check_layout, check_quantize, convert
-from lstm_bridge.models.directory import index_in, is_converted, shards_of
+from lstm_bridge.models.directory import INDEX_ENDINGS, index_in, is_converted, shards_of
 from lstm_bridge.models.source import Pathish
 
 Fate = Literal["converted", "refused", "skipped"]
@@ -192,7 +192,7 @@ def _no_checkpoint(path: Path, inside: Path) -> str:
     if path.is_symlink() and not _real(path).is_relative_to(inside):
         return "a link out of the tree"
     claims = {ending for one in formats() for ending in one.extensions} - {".json"}
-    if path.suffix.lower() in claims or path.name.endswith(".safetensors.index.json"):
+    if path.suffix.lower() in claims or path.name.endswith(INDEX_ENDINGS):
         return ""
     try:
         probe = Probe(Source(path))

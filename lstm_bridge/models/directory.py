@@ -10,6 +10,9 @@ from lstm_bridge.errors import BridgeError
 from lstm_bridge.models.json_file import read_object
 from lstm_bridge.models.schema import FORMAT, MARK
 
+INDEX_ENDINGS = (".safetensors.index.json", ".bin.index.json")
+"""How the names of shards' indexes end."""
+
 
 def is_converted(folder: Path) -> bool:
     """Say whether convert wrote a folder: other tools have a config.json too."""
@@ -18,13 +21,13 @@ def is_converted(folder: Path) -> bool:
 
 def index_in(folder: Path) -> Path | None:
     """Return the index of a folder that is one sharded checkpoint; None of any other path."""
-    found = [*folder.glob("*.safetensors.index.json")] if folder.is_dir() else []
+    found = [p for end in INDEX_ENDINGS for p in folder.glob(f"*{end}")] if folder.is_dir() else []
     return found[0] if len(found) == 1 else None
 
 
 def shards_of(index: Path) -> set[str]:
     """Return the shards that an index lists; none of any other file, or of a damaged index."""
-    if not index.name.endswith(".safetensors.index.json"):
+    if not index.name.endswith(INDEX_ENDINGS):
         return set()
     try:
         listed = read_object(index).get("weight_map")
