@@ -98,6 +98,11 @@ def wiring(model: Config, reader: Reader, where: str = "") -> Wiring:
             layer = as_operation(layer, reader, f"{where}{name} (layer {index})")
         if class_name not in SUPPORTED and not is_operation(layer):
             raise unsupported(class_name, reader, f"{where}{name} (layer {index})")
+        if class_name == "Merge" and layer["config"].get("layers"):
+            raise reader.refuse(
+                f"{where}{name} (layer {index})", "a Merge of a Functional model's layers",
+                "a Merge that holds whole models", "build it as a Functional model, and save that",
+            )  # fmt: skip
         if name in layers:
             raise reader.refuse(where + name, "a name of its own", "a repeat", "re-save the model")
         layers[name] = layer

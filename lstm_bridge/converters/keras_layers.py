@@ -272,10 +272,20 @@ def _by_rule(rule: Rule, config: Config, reader: Reader, where: str) -> tuple[st
         reader.note(where, "activity_regularizer of Keras 1 acts in training only: left out")
     for key in ("activation", "recurrent_activation"):
         if key in options:
-            options[key] = reader.activation(options[key], where, key)
+            options[key] = _activation(options[key], reader, where, key)
     if rule.finish is not None:
         rule.finish(reader, options, where)
     return rule.kind, plain(options)
+
+
+_ACTIVATION_LAYERS = ("LeakyReLU", "ReLU", "ELU", "Softmax")  # those without weights
+
+
+def _activation(value: Any, reader: Reader, where: str, key: str) -> Any:
+    """An activation's name, or the config of a layer that stands for one."""
+    if isinstance(value, dict) and value.get("class_name") in _ACTIVATION_LAYERS:
+        return serialized(value, reader, f"{where}.{key}")
+    return reader.activation(value, where, key)
 
 
 def _droppable(name: str, embedding: bool) -> bool:

@@ -211,6 +211,13 @@ def words_through_windows() -> Any:
     return keras.Model(a, layers.Concatenate()(found))
 
 
+def layers_for_activations() -> Any:
+    x = seq()
+    y = layers.Dense(3, activation=layers.LeakyReLU(negative_slope=0.1))(x)
+    y = layers.Conv1D(3, 2, activation=layers.ReLU(max_value=0.5))(y)
+    return keras.Model(x, layers.Dense(3, activation=layers.ELU(alpha=0.3))(y))
+
+
 def arithmetic() -> Any:
     a, b = seq(), seq()
     z = (a + b) * (a * 2) - (1 - b) / 3 + a**2
@@ -280,6 +287,7 @@ GRAPHS = {
         attention_over_axes, attention_by_name, siamese, sequential_twice, masked_nested,
         several_out_of_nested, nested_by_name, models_over_time, models_over_two_times,
         characters_of_words, hand_made_attention, words_through_windows, arithmetic, indexing,
+        layers_for_activations,
     )
 } | {
     "shapes": functions_of(SHAPES), "numbers": functions_of(NUMBERS),

@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten
 
 import lstm_bridge
 from lstm_bridge.errors import UsageError
-from lstm_bridge.keras.models import load_model
+from lstm_bridge.keras.models import load_model, model_from_json
 from lstm_bridge.models.keras.runtime import KerasModel
 
 # Keras says that a nested model loses masks behind it; within it they hold.
@@ -109,6 +109,7 @@ def test_layers_shapes_and_weights(parity: Any, tmp_path: Path, name: str) -> No
         for one, other in zip(mine, others, strict=True):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
     assert ours.get_config()["name"] == theirs.name
+    assert model_from_json(ours.to_json()).count_params() == theirs.count_params()
 
 
 def test_set_weights_and_trainable(parity: Any, tmp_path: Path) -> None:
@@ -205,5 +206,6 @@ def test_it_is_a_module_of_mlx(parity: Any, tmp_path: Path) -> None:
     lstm_bridge.save(ours, tmp_path / "again")
     again = lstm_bridge.load(tmp_path / "again")
     assert printed(again) == printed(ours)
-    with pytest.raises(UsageError, match="get_config"):
-        again.get_config()
+    assert again.get_config() == ours.get_config()
+    with pytest.raises(UsageError, match="ask the model around it"):
+        ours.get_layer("inner").get_config()

@@ -335,6 +335,18 @@ REFUSED = {
         layer("LSTM", "l", **LSTM_1, **FIRST), layer("MaxoutDense", "x", output_dim=2)
     ),
     "mode": merged_1("<lambda>", mode_type="lambda"),
+    "whole models": keras_1(
+        layer(
+            "Merge",
+            "x",
+            mode="concat",
+            layers=[
+                keras_1(layer("LSTM", "l1", **LSTM_1, **FIRST)),
+                keras_1(layer("LSTM", "l2", **LSTM_1, **FIRST)),
+            ],
+        ),
+        layer("Dense", "dense_1", **DENSE_1),
+    ),
     "time_major": tf_keras(layer("LSTM", "l", **LSTM_2, **FIRST_2, time_major=True)),
     "Lambda": keras_2(
         layer("LSTM", "l", **LSTM_2, **FIRST_2),

@@ -194,7 +194,7 @@ class Surface(Model):
         """Return the config that the model was made from.
 
         Raises:
-            UsageError: it was made from none: a folder of this package holds a graph instead.
+            UsageError: it is a part of the model that was.
         """
         config = self._serialized()["config"]
         return dict(config) if isinstance(config, Mapping) else {"layers": config}
@@ -205,16 +205,18 @@ class Surface(Model):
         Raises:
             UsageError: as for ``get_config``.
         """
-        version = {"keras_version": getattr(self, "_keras_version", None)}
-        return json.dumps({**self._serialized(), **version})
+        return json.dumps(
+            {**self._serialized(), "keras_version": self._options["keras"]["version"]}
+        )
 
     def _serialized(self) -> Mapping[str, Any]:
-        config: Mapping[str, Any] | None = getattr(self, "_keras_config", None)
-        if config is None:
+        known: Mapping[str, Any] | None = self._options.get("keras")
+        if known is None:
             raise UsageError(
                 f"{self.name}.get_config", expected="a model made from a Keras config",
-                got="another", fix="load the Keras file again; model.describe() has the graph",
+                got="a part of one", fix="ask the model around it; describe() has the graph",
             )  # fmt: skip
+        config: Mapping[str, Any] = known["config"]
         return config
 
     def summary(
