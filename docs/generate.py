@@ -228,9 +228,13 @@ def torch_functions() -> str:
 
 
 def front_ends() -> str:
-    """Return the front-end classes as a table: the original's import and ours."""
-    rows = ([code(path.removeprefix("lstm_bridge.")), code(path)] for path in front_end_classes())
-    return table(["instead of", "import"], rows)
+    """Return the front-end classes by the package to import them from."""
+    packages: dict[str, list[str]] = {}
+    for path in front_end_classes():
+        package, _, name = path.rpartition(".")
+        packages.setdefault(package, []).append(code(name))
+    rows = ([code(package), ", ".join(names)] for package, names in sorted(packages.items()))
+    return table(["import from", "classes"], rows)
 
 
 def classes() -> str:
