@@ -16,7 +16,7 @@ from lstm_bridge.equivalence.parts import diagnose_part, guessed_axis, judge_par
 from lstm_bridge.equivalence.report import ArrayResult, LayerResult
 from lstm_bridge.equivalence.tree import leaves
 from lstm_bridge.equivalence.truth import Inputs, Truth, diagnose
-from lstm_bridge.errors import UnsupportedError, UsageError
+from lstm_bridge.errors import BridgeError, UnsupportedError, UsageError
 
 
 def judge_layer(
@@ -45,22 +45,23 @@ def judge_layer(
     Returns:
         LayerResult, with a diagnosis when it failed and a known mistake explains it.
     """
-    ours = ported.call(inputs)
+    ours = _called(ported, inputs)
     arrays = _judge_outputs(source, ported, truth, inputs, ours)
     ill = any(_left_truth(a.verdict, ported.eps) for a in arrays)
     steps = None if truth.one_step is None else truth.one_step(inputs)
     if steps is not None and not ported.kind:
         steps = _as_called(steps, inputs)
     one_step: list[ArrayResult] = []
-    if steps is not None:
-        one_step = _judge_outputs(source, ported, truth, steps, ported.call(steps), "one step: ")
+    alone = None if steps is None else _steps_called(ported, steps)
+    if steps is not None and alone is not None:
+        one_step = _judge_outputs(source, ported, truth, steps, alone, "one step: ")
     if gradients:
         arrays += _judge_gradients(source, ported, truth, inputs, seed)
     parts = judge_parts(source, ported, truth.trace, inputs)
     reason = _reason(arrays, one_step, ill, ported.eps, weights)
     diagnosis = ""
     if reason and truth.case is not None:
-        given, made = (steps, ported.call(steps)) if ill and steps is not None else (inputs, ours)
+        given, made = (steps, alone) if ill and steps is not None else (inputs, ours)
         diagnosis = diagnose(truth.case(given), made)
     elif reason and (wrong := next((p for p in parts if p.diverged), None)) is not None:
         diagnosis = diagnose_part(source, ported, truth.trace, wrong.path, inputs)
@@ -77,6 +78,33 @@ def judge_layer(
         diagnosis,
         tuple(parts),
     )
+
+
+def _called(ported: Party, inputs: Inputs) -> Any:
+    """What the port returns; a port of one's own that cannot be called is told so in one line."""
+    try:
+        return ported.call(inputs)
+    except BridgeError:
+        raise
+    except Exception as error:
+        if ported.kind:
+            raise
+        shapes = ", ".join(str(list(np.shape(a))) for a in leaves(inputs))
+        raise UsageError(
+            "compare ported",
+            expected=f"a port that takes what the source does: arrays of shapes {shapes}",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+        ) from error
+
+
+def _steps_called(ported: Party, steps: Inputs) -> Any:
+    """What the port makes of single steps; None of one's own that is made for one length."""
+    try:
+        return ported.call(steps)
+    except Exception:
+        if ported.kind:
+            raise
+        return None
 
 
 def _as_called(steps: Inputs, inputs: Inputs) -> Inputs | None:

@@ -54,8 +54,16 @@ Variant = tuple[str, Case]
 """What was done wrong, in words, and the case with it done."""
 
 
+def _gate_names(case: Case) -> str:
+    """The gates that stand in blocks, one letter each; one of a simple recurrent layer."""
+    name = case.kind.rpartition(".")[2]
+    if name.startswith("GRU"):
+        return "zrh" if case.kind.startswith("keras.") else "rzn"
+    return "h" if name.startswith(("RNN", "SimpleRNN")) and "cell" not in case.options else "ifgo"
+
+
 def _blocked_axis(case: Case, name: str) -> int | None:
-    """The axis along which a parameter holds four gates, or None."""
+    """The axis along which a parameter holds the gates, or None."""
     leaf = name.rpartition(".")[2]
     if case.kind.startswith("torch.") and not leaf.startswith("weight_hr"):
         return 0
@@ -90,13 +98,14 @@ def _edit(case: Case, change: Callable[[str, Array], Array | None]) -> Case:
 
 
 def _gates(case: Case, change: Callable[[str, list[Array]], list[Array]]) -> Case:
-    """Change the four gates' blocks of every parameter that has them."""
+    """Change the gates' blocks of every parameter that has them."""
+    count = len(_gate_names(case))
 
     def one(name: str, value: Array) -> Array | None:
         axis = _blocked_axis(case, name)
         if axis is None:
             return None
-        return np.concatenate(change(name, np.split(value, 4, axis)), axis)
+        return np.concatenate(change(name, np.split(value, count, axis)), axis)
 
     return _edit(case, one)
 
@@ -104,11 +113,12 @@ def _gates(case: Case, change: Callable[[str, list[Array]], list[Array]]) -> Cas
 def gate_order(case: Case) -> Iterator[Variant]:
     """The gates' blocks stand in another order."""
     if any(_blocked_axis(case, name) is not None for name in case.params):
-        for order in permutations(range(4)):
-            if order != (0, 1, 2, 3):
-                read = " ".join("ifgo"[k] for k in order)
+        names = _gate_names(case)
+        for order in permutations(range(len(names))):
+            if order != tuple(range(len(names))):
+                read = " ".join(names[k] for k in order)
                 yield (
-                    f"gates permuted: blocks in the order {read} were taken for i f g o",
+                    f"gates permuted: blocks in the order {read} were taken for {' '.join(names)}",
                     _gates(case, partial(_reordered, order)),
                 )
     if ".mLSTM" in case.kind:
@@ -163,7 +173,8 @@ def forget_bias(case: Case) -> Iterator[Variant]:
 
         return _gates(case, one)
 
-    if any(_is_bias(n) and _blocked_axis(case, n) is not None for n in case.params):
+    held = any(_is_bias(n) and _blocked_axis(case, n) is not None for n in case.params)
+    if held and len(_gate_names(case)) == 4:
         yield "forget bias: 1 added again to the forget gate's bias", changed(lambda b: b + 1)
         both = _gates(case, lambda n, p: [p[0], 2 * p[1], *p[2:]] if _is_bias(n) else p)
         yield "forget bias doubled", both
@@ -224,7 +235,7 @@ def _is_bidirectional(case: Case) -> bool:
 
 def _time_axis_of_input(case: Case) -> int:
     ndim = case.inputs[0].ndim
-    if case.kind == "torch.nn.LSTM":
+    if case.kind in ("torch.nn.LSTM", "torch.nn.GRU", "torch.nn.RNN"):
         return 1 if ndim == 3 and case.options.get("batch_first", False) else 0
     return int(ndim - 2)
 
@@ -344,6 +355,64 @@ def ignored_state(case: Case) -> Iterator[Variant]:
         yield "the initial state ignored", replace(case, inputs=(case.inputs[0], *zeroed))
 
 
+def update_gate(case: Case) -> Iterator[Variant]:
+    """A GRU's old state and its candidate weighted the other way round: z for 1 - z."""
+    names = _gate_names(case)
+    sigmoid = case.options.get("recurrent_activation", "sigmoid") == "sigmoid"
+    if "z" in names and sigmoid:
+        at = names.index("z")
+        inverted = _gates(case, lambda n, p: [-v if k == at else v for k, v in enumerate(p)])
+        yield "update gate inverted: z taken for 1 - z", inverted
+
+
+def reset_gate(case: Case) -> Iterator[Variant]:
+    """A GRU's reset gate at the wrong place, or with the candidate's bias outside it."""
+    if "z" not in _gate_names(case):
+        return
+    moved = _edit(case, lambda name, value: _outside(case, name, value))
+    yield "reset gate: the candidate's recurrent bias added outside it", moved
+    if case.options.get("reset_after", True) and case.kind.startswith("keras."):
+        before = _edit(case, lambda n, v: v.sum(axis=0) if _is_bias(n) and v.ndim == 2 else None)
+        options = {**case.options, "reset_after": False}
+        yield (
+            "reset gate: applied before the recurrent product instead of after it",
+            replace(before, options=options),
+        )
+
+
+def _outside(case: Case, name: str, value: Array) -> Array | None:
+    """Biases with the candidate's recurrent one added to that of the input."""
+    leaf = name.rpartition(".")[2]
+    if leaf == "bias" and value.ndim == 2:
+        H = value.shape[1] // 3
+        made = value.copy()
+        made[0, 2 * H :] += made[1, 2 * H :]
+        made[1, 2 * H :] = 0
+        return made
+    if not leaf.startswith("bias_"):
+        return None
+    H = len(value) // 3
+    made = value.copy()
+    if leaf.startswith("bias_hh"):
+        made[2 * H :] = 0
+    else:
+        made[2 * H :] += case.params[name.replace("bias_ih", "bias_hh")][2 * H :]
+    return made
+
+
+def nonlinearity(case: Case) -> Iterator[Variant]:
+    """A simple recurrent layer's tanh for relu, or relu for tanh."""
+    key = "nonlinearity" if case.kind.startswith("torch.") else "activation"
+    if _gate_names(case) == "h":
+        held = case.options.get(key, "tanh")
+        for other in ("tanh", "relu"):
+            if other != held:
+                yield (
+                    f"nonlinearity: {other} in place of {held}",
+                    replace(case, options={**case.options, key: other}),
+                )
+
+
 MISTAKES: dict[str, Callable[[Case], Iterator[Variant]]] = {
     "gates permuted": gate_order,
     "bias missing": missing_bias,
@@ -354,6 +423,9 @@ MISTAKES: dict[str, Callable[[Case], Iterator[Variant]]] = {
     "hard_sigmoid slope": hard_sigmoid_slope,
     "h and c swapped": swapped_states,
     "initial state ignored": ignored_state,
+    "update gate": update_gate,
+    "reset gate": reset_gate,
+    "nonlinearity": nonlinearity,
 }
 """Every known mistake by name: the only list of them."""
 

@@ -28,6 +28,8 @@ POISONED = {
     ("NaN", "keras LSTM"): ((ROW, STEP),),
     ("NaN", "keras Bidirectional"): ((ROW, 0),),
     ("NaN", "mlx LSTM"): ((ROW, STEP),),
+    ("NaN", "torch GRU"): ((ROW, STEP),),
+    ("NaN", "keras GRU"): ((ROW, STEP),),
     ("NaN", "mLSTMCell"): ((ROW, -1),),
     ("NaN", "sLSTMCell"): ((ROW, -1),),
     ("∞", "mLSTMCell"): ((ROW, -1),),

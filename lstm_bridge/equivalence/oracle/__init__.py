@@ -173,13 +173,13 @@ _PLAIN = {
 PLAIN_KINDS = frozenset(_PLAIN)
 """Classes whose oracle is a plain function; RNN and Bidirectional of LSTM cells have another."""
 
-GATED = frozenset({*LAYOUTS, *_FORECASTING})
-"""Classes with the gates that the known mistakes are about."""
+GATED = frozenset({*LAYOUTS, *_FORECASTING, *ONE_STATE})
+"""Classes with the states and gates that the known mistakes are about."""
 
 
 def _of_lstm_cells(kind: str, options: Options) -> bool:
     """Whether a class with two oracles, one for LSTM cells and one for any, holds LSTM cells."""
-    return kind not in _PLAIN or is_of_lstm_cells(options)
+    return kind not in LAYOUTS or kind not in _PLAIN or is_of_lstm_cells(options)
 
 
 def computable(kind: str, options: Options) -> bool:
@@ -214,7 +214,29 @@ def _of_either(kind: str) -> Oracle:
 ORACLES: dict[str, Oracle] = _PLAIN | _FORECASTING | {k: _of_either(k) for k in LAYOUTS}
 """Class path → ``oracle(options, params, *inputs, dtype=float64)`` → the class's own outputs."""
 
-ONE_STEP: dict[str, Oracle] = {k: _layout_one_step(k, v) for k, v in LAYOUTS.items()}
+
+def _forecasting_one_step(kind: str) -> Oracle:
+    """Every step of an mLSTM or sLSTM layer alone, from the states it really started in."""
+
+    def one_step(options: Options, params: Params, inputs: Sequence[Any]) -> Any:
+        x, *states = inputs
+        if not leaves(states):
+            return None
+        before: list[list[Array]] = []
+        for t in range(len(x)):
+            before.append([np.asarray(a, np.float64) for a in leaves(states)])
+            states = list(ORACLES[kind](options, params, x[t : t + 1], *states)[1])
+        # States are [N, H], or [K, N, H] in one array: the batch is the last axis but one.
+        joined = [np.concatenate(same, axis=-2) for same in zip(*before, strict=True)]
+        rows = np.concatenate(list(x))[None]
+        return (rows, *rebuild(list(inputs[1:]), joined))
+
+    return one_step
+
+
+ONE_STEP: dict[str, Oracle] = {k: _layout_one_step(k, v) for k, v in LAYOUTS.items()} | {
+    k: _forecasting_one_step(k) for k in _FORECASTING if k.endswith("Layer")
+}
 """Class path → ``one_step(options, params, inputs)`` → inputs of all single steps, or None."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -28,7 +29,7 @@ def mlx_party(module: Any, kind: str, dtype: str | None = None) -> Party:
         dtype: run a copy of it in this dtype. Default: as it is.
     """
     if dtype is not None:
-        module = copy.deepcopy(module)
+        module = _copied(module)
         module.set_dtype(getattr(mx, dtype))
     params = dict(mlx.utils.tree_flatten(module.parameters()))
     floats = [p.dtype for p in params.values() if mx.issubdtype(p.dtype, mx.floating)]
@@ -45,6 +46,18 @@ def mlx_party(module: Any, kind: str, dtype: str | None = None) -> Party:
         part=lambda path: party_of(dict(module.named_modules())[path], path),
         described=module.describe if isinstance(module, TorchModel) else None,
     )
+
+
+def _copied(module: Any) -> Any:
+    """A deep copy; MLX's own functions, which a module may hold, cannot be copied and stay."""
+    kind: Any = type(mx.tanh)
+    before = copyreg.dispatch_table.get(kind)
+    copyreg.pickle(kind, lambda function: function.__name__)
+    try:
+        return copy.deepcopy(module)
+    finally:
+        if before is None:
+            del copyreg.dispatch_table[kind]
 
 
 def _call(module: Any, kind: str, dtype: mx.Dtype) -> Callable[[Sequence[Any]], Any]:

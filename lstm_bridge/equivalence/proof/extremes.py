@@ -41,7 +41,7 @@ class Extreme:
         H: width of the state. Default: 5.
         dtype: to run in. Default: each in its own.
         lengths: valid steps per row, as a Keras mask. Default: no mask.
-        only: label of the one class that it is tried on. Default: all.
+        only: labels of the classes that it is tried on. Default: all.
     """
 
     label: str
@@ -52,7 +52,7 @@ class Extreme:
     H: int = 5
     dtype: str | None = None
     lengths: tuple[int, ...] | None = None
-    only: str = ""
+    only: tuple[str, ...] = ()
 
 
 def _times(factor: float) -> Callable[[Array, int | None], Array]:
@@ -75,6 +75,9 @@ def _huge(x: Array, time: int | None) -> Array:
     return np.asarray(np.sign(x) * np.float32(1e38), np.float32)
 
 
+_LONG = ("torch LSTM", "torch GRU", "keras LSTM", "mlx LSTM")
+"""Classes that are run over very long sequences."""
+
 EXTREMES = [
     Extreme("saturated gates: x to ±100", _times(60)),
     Extreme("x = ±1e38", _huge),
@@ -87,7 +90,7 @@ EXTREMES = [
     Extreme("L = 1", steps=1),
     Extreme("L = 2", steps=2),
     Extreme("L = 500", steps=500, rows=2),
-    Extreme("L = 10000", steps=10_000, rows=1, only="torch LSTM"),
+    Extreme("L = 10000", steps=10_000, rows=1, only=_LONG),
     Extreme("N = 0", rows=0),
     Extreme("N = 1", rows=1),
     Extreme("H = 1", H=1),
@@ -106,6 +109,8 @@ COLUMNS = [
         "keras LSTM",
         "keras Bidirectional",
         "mlx LSTM",
+        "torch GRU",
+        "keras GRU",
         "mLSTMCell",
         "sLSTMCell",
     )
@@ -149,7 +154,7 @@ KNOWN = {
 
 def applies(pair: Pair, extreme: Extreme) -> bool:
     """Say whether a class has what the extreme is about: a length, or a mask."""
-    if extreme.only and extreme.only != pair.label:
+    if extreme.only and pair.label not in extreme.only:
         return False
     if pair.kind.endswith("Cell"):
         return extreme.steps == 7 and extreme.lengths is None

@@ -63,16 +63,22 @@ class Pair:
         return layer
 
 
+def _gates(pair: Pair) -> int:
+    name = pair.kind.rpartition(".")[2]
+    return 3 if name.startswith("GRU") else 1 if name.startswith(("RNN", "SimpleRNN")) else 4
+
+
 def _torch(pair: Pair) -> Shapes:
     o, D, H = pair.options, pair.D, pair.H
+    G = _gates(pair) * H
     directions = ("", "_reverse") if o.get("bidirectional") else ("",)
     P = o.get("proj_size") or H
     found: Shapes = {}
     for k in range(o.get("num_layers", 1)):
         for end in directions:
             width = D if k == 0 else P * len(directions)
-            found |= {f"weight_ih_l{k}{end}": (4 * H, width), f"weight_hh_l{k}{end}": (4 * H, P)}
-            found |= {f"bias_ih_l{k}{end}": (4 * H,), f"bias_hh_l{k}{end}": (4 * H,)}
+            found |= {f"weight_ih_l{k}{end}": (G, width), f"weight_hh_l{k}{end}": (G, P)}
+            found |= {f"bias_ih_l{k}{end}": (G,), f"bias_hh_l{k}{end}": (G,)}
             if o.get("proj_size"):
                 found[f"weight_hr_l{k}{end}"] = (P, H)
     return found
@@ -80,18 +86,17 @@ def _torch(pair: Pair) -> Shapes:
 
 def _torch_cell(pair: Pair) -> Shapes:
     D, H = pair.D, pair.H
-    return {
-        "weight_ih": (4 * H, D),
-        "weight_hh": (4 * H, H),
-        "bias_ih": (4 * H,),
-        "bias_hh": (4 * H,),
-    }
+    G = _gates(pair) * H
+    return {"weight_ih": (G, D), "weight_hh": (G, H), "bias_ih": (G,), "bias_hh": (G,)}
 
 
 def _keras(*prefixes: str) -> Callable[[Pair], Shapes]:
     def shapes(pair: Pair) -> Shapes:
         D, H = pair.D, pair.H
-        cell = {"kernel": (D, 4 * H), "recurrent_kernel": (H, 4 * H), "bias": (4 * H,)}
+        G = _gates(pair) * H
+        two = "GRU" in pair.kind and pair.options.get("reset_after", True)
+        bias: tuple[int, ...] = (2, G) if two else (G,)
+        cell = {"kernel": (D, G), "recurrent_kernel": (H, G), "bias": bias}
         return {prefix + name: shape for prefix in prefixes for name, shape in cell.items()}
 
     return shapes
@@ -115,6 +120,11 @@ def _mlstm_shapes(pair: Pair) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"ln_{gate}.bias", (pair.H,)
 
 
+def _mlstm_layer(pair: Pair) -> Shapes:
+    cell = dict(_mlstm_shapes(pair))
+    return {f"cells.0.{name}": shape for name, shape in cell.items()}
+
+
 def _slstm(pair: Pair) -> Shapes:
     D, H = pair.D, pair.H
     return {
@@ -128,6 +138,12 @@ def _slstm(pair: Pair) -> Shapes:
 _SHAPES: dict[str, Callable[[Pair], Shapes]] = {
     "torch.nn.LSTM": _torch,
     "torch.nn.LSTMCell": _torch_cell,
+    "torch.nn.GRU": _torch,
+    "torch.nn.RNN": _torch,
+    "torch.nn.GRUCell": _torch_cell,
+    "keras.layers.GRU": _keras("cell."),
+    "keras.layers.SimpleRNN": _keras("cell."),
+    "pytorch_forecasting.layers.mLSTMLayer": _mlstm_layer,
     "keras.layers.LSTM": _keras("cell."),
     "keras.layers.LSTMCell": _keras(""),
     "keras.layers.Bidirectional": _keras("forward_layer.cell.", "backward_layer.cell."),
@@ -189,6 +205,17 @@ PAIRS = [
     ),
     _sized("mlx LSTM", "mlx.nn.LSTM"),
     _sized("mLSTMCell", "pytorch_forecasting.layers.mLSTMCell", layer_norm=True),
+    _sized("torch GRU", "torch.nn.GRU", batch_first=True),
+    _sized(
+        *("torch bidirectional GRU of two layers", "torch.nn.GRU"),
+        num_layers=2,
+        bidirectional=True,
+    ),
+    _sized("torch GRUCell", "torch.nn.GRUCell"),
+    _sized("torch RNN", "torch.nn.RNN", nonlinearity="relu"),
+    _sized("keras GRU", "keras.layers.GRU", **_ALL),
+    _sized("keras GRU, reset first", "keras.layers.GRU", reset_after=False, **_ALL),
+    _sized("keras SimpleRNN", "keras.layers.SimpleRNN", **_ALL),
     _sized("sLSTMCell", "pytorch_forecasting.layers.sLSTMCell", use_layer_norm=False),
 ]
 """Every class that the mistakes are made in."""
