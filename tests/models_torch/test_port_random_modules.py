@@ -56,6 +56,23 @@ class Residual(nn.Module):
         return x + y * self.gain
 
 
+def looped(y: Any, x: Any) -> Any:
+    """A state carried over the length."""
+    state, found = torch.zeros_like(y[:, 0]), []
+    for t in range(x.size(1)):
+        state = torch.tanh(y[:, t] + 0.5 * state)
+        found.append(state)
+    return torch.stack(found, dim=1)
+
+
+def changed(y: Any) -> Any:
+    """Parts changed in place."""
+    y[:, 0].mul_(2)
+    y[:, 1:] += 0.5
+    y[..., -1] = 0.25
+    return y
+
+
 FUNCTIONS: dict[str, Any] = {
     "gate": lambda y, x: torch.sigmoid(y) * x,
     "centre": lambda y, x: y - y.mean(dim=1, keepdim=True),
@@ -74,6 +91,17 @@ FUNCTIONS: dict[str, Any] = {
     "norm": lambda y, x: F.normalize(y, dim=1) + F.layer_norm(x, x.shape[-1:], eps=EPS),
     "shift": lambda y, x: F.pad(y[:, 1:], (0, 0, 1, 0)) + x.roll(1, 1),
     "clip": lambda y, x: y.clamp(-1, 2).abs().add(0.1).log() * x,
+}
+FUNCTIONS |= {
+    "loop": lambda y, x: looped(y, x),
+    "steps": lambda y, x: torch.stack([torch.tanh(step) for step in y.unbind(1)], dim=1),
+    "rank": lambda y, x: y * 2 if y.dim() == 3 else y,
+    "in place": lambda y, x: changed(y + 0),
+    "starred": lambda y, x: y.reshape(*y.shape[:-1], 1, -1).squeeze(-2),
+    "running": lambda y, x: torch.tanh(y).cumsum(1) / y.size(1) - x.flip(1),
+    "resized": lambda y, x: F.interpolate(y.transpose(1, 2), size=x.size(1)).transpose(1, 2),
+    "scattered": lambda y, x: torch.zeros_like(y).scatter_add(1, (x > 0).long(), y),
+    "frozen": lambda y, x: y + torch.tanh(x).detach(),
 }
 ELEMENTWISE = ("relu", "elu", "gelu", "silu", "tanh", "leaky_relu", "softplus", "mish")
 FUNCTIONS |= {name: partial(lambda f, y, x: f(y), getattr(F, name)) for name in ELEMENTWISE}
