@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from statistics import median
 
 _IMPORT = """
@@ -13,14 +15,7 @@ import lstm_bridge
 print(time.perf_counter() - start)
 """
 
-_HELP = """
-import time
-start = time.perf_counter()
-from lstm_bridge.cli import main
-main(["--help"], standalone_mode=False)
-print()
-print(time.perf_counter() - start)
-"""
+_HELP = "from lstm_bridge.cli import main; main(['--help'])"
 
 _FIRST = """
 import time, mlx.core as mx
@@ -32,12 +27,12 @@ mx.eval(model(x))
 print(time.perf_counter() - start)
 """
 
-MEASURED = {
-    "import lstm_bridge, after mlx.nn": _IMPORT,
-    "lstm-bridge --help": _HELP,
-    "first call of a layer": _FIRST,
+MEASURED: dict[str, Callable[[], float]] = {
+    "import lstm_bridge, after mlx.nn": lambda: float(_run(_IMPORT)),
+    "lstm-bridge --help, the whole process": lambda: _took(_HELP),
+    "first call of a layer": lambda: float(_run(_FIRST)),
 }
-"""What is measured → the program that prints its seconds."""
+"""What is measured → its seconds, this once."""
 
 
 def startup(repeats: int = 3) -> dict[str, float]:
@@ -46,14 +41,15 @@ def startup(repeats: int = 3) -> dict[str, float]:
     Args:
         repeats: fresh processes for each. Default: 3.
     """
-    return {
-        what: median(_seconds(program) for _ in range(repeats))
-        for what, program in MEASURED.items()
-    }
+    return {what: median(seconds() for _ in range(repeats)) for what, seconds in MEASURED.items()}
 
 
-def _seconds(program: str) -> float:
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout.split()[-1])
+def _run(program: str) -> str:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _took(program: str) -> float:
+    started = time.perf_counter()
+    _run(program)
+    return time.perf_counter() - started
