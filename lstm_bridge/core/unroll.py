@@ -2,7 +2,7 @@ r"""The plain LSTM (tanh and sigmoid, no mask, dropout or projection) over time,
 
 Shape letters: N batch, L length, H hidden; time-major. The gradient is written by hand: autodiff of
 the loop adds up L small weight gradients and keeps every intermediate of every step. Here the gates
-of all steps are computed again from the outputs as one matrix product, and
+of many steps at a time are computed again from the outputs as one matrix product, and
 
 .. math::
     \bar h_t &= \bar y_t + \bar z_{t+1} W_h \\
@@ -53,6 +53,9 @@ def _loop(zx: mx.array, h0: mx.array, c0: mx.array, Wh: mx.array) -> States:
     return mx.stack(hs), mx.stack(cs)
 
 
+_TOGETHER = 32
+"""Steps whose gates are computed again together: all at once they would fill the memory."""
+
 _with_gradient: Any = mx.custom_function(_loop)
 
 
@@ -65,18 +68,22 @@ def _gradient(
     zx, h0, c0, Wh = primals
     hs, cs = outputs
     dhs, dcs = cotangents
-    before = mx.concatenate([h0[None], hs[:-1]])
-    through_c, through_h, to_c, f = _slopes(
-        mx.addmm(zx, before, Wh.T), cs, mx.concatenate([c0[None], cs[:-1]])
-    )
+    before, c_before = mx.concatenate([h0[None], hs[:-1]]), mx.concatenate([c0[None], cs[:-1]])
     pull, L = _pull(), len(zx)
-    dz: list[Any] = [None] * L
+    parts: list[Any] = []
     dh, dc = dhs[-1], dcs[-1]
-    for t in reversed(range(L)):
-        dz[t], dc = pull(dh, dc, through_c[t], through_h[t], to_c[t], f[t])
-        dh = mx.addmm(dhs[t - 1] if t else mx.zeros_like(h0), dz[t], Wh)
-        dc = dc + dcs[t - 1] if t else dc
-    dzs = mx.stack(dz)
+    for first in reversed(range(0, L, _TOGETHER)):
+        steps = slice(first, first + _TOGETHER)
+        z = mx.addmm(zx[steps], before[steps], Wh.T)
+        slopes = _slopes(z, cs[steps], c_before[steps])
+        dz: list[Any] = [None] * len(z)
+        for k in reversed(range(len(z))):
+            dz[k], dc = pull(dh, dc, *(slope[k] for slope in slopes))
+            t = first + k
+            dh = mx.addmm(dhs[t - 1] if t else mx.zeros_like(h0), dz[k], Wh)
+            dc = dc + dcs[t - 1] if t else dc
+        parts.insert(0, mx.stack(dz))
+    dzs = parts[0] if len(parts) == 1 else mx.concatenate(parts)
     dWh = dzs.reshape(-1, dzs.shape[-1]).T @ before.reshape(-1, before.shape[-1])
     return dzs, dh, dc, dWh
 

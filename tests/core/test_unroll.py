@@ -19,6 +19,7 @@ from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.sequence import run
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.equivalence.judge import Verdict, judge
+from lstm_bridge.mlx import nn as mlx_front_end
 
 NAMES = ("Wx", "Wh", "bias", "x", "h", "c")
 
@@ -71,6 +72,7 @@ def gradients(
     return found  # type: ignore[no-any-return]
 
 
+@example(N=2, L=70, D=3, H=4, reverse=True)  # more steps than are computed again together
 @example(N=64, L=1, D=1, H=1, reverse=False)
 @example(N=64, L=2, D=1, H=1, reverse=True)
 @given(
@@ -111,6 +113,22 @@ def test_a_forgotten_term_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_pull_step", lambda *a: (honest(*a)[0], mx.zeros_like(a[1])))
     ours = gradients(p, False, mx.float32, portable=False)
     assert not judge_all(ours, autodiff, truth).passed
+
+
+def test_a_training_step_takes_at_most_half_of_the_memory_of_mlx() -> None:
+    """Both on MLX's own operations."""
+    N, L, D, H = 32, 100, 64, 128
+    x = mx.random.normal((N, L, D))
+
+    def peak(model: mlx.nn.Module) -> int:
+        both = mlx.nn.value_and_grad(model, lambda model, x: model(x)[0].square().sum())
+        mx.eval(x, model.parameters())
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        mx.eval(both(model, x))
+        return mx.get_peak_memory() - before
+
+    assert 2 * peak(mlx_front_end.LSTM(D, H)) <= peak(mlx.nn.LSTM(D, H))
 
 
 def test_transformations_compose() -> None:

@@ -81,9 +81,11 @@ def test_extremes_poison_what_they_poison_in_mlx(variant: str, N: int, value: fl
         assert np.array_equal(np.isnan(first), np.isnan(second)), variant
         assert np.array_equal(np.isinf(first), np.isinf(second)), variant
         finite = np.isfinite(second)
-        # Relative where a cell holds 1e30: its rounding would hide all others' errors.
-        scale = np.maximum(1, np.abs(oracle[name][finite]))
-        verdict = judge(first[finite] / scale, second[finite] / scale, oracle[name][finite] / scale)
+        # A cell of 1e30 shows the rounding of its forget gates, not of itself: it stands alone.
+        huge = finite & (np.abs(second) > 1e6)
+        assert np.allclose(first[huge], second[huge], rtol=1e-5, atol=0), variant
+        plain = finite & ~huge
+        verdict = judge(first[plain], second[plain], oracle[name][plain])
         assert verdict.passed, (variant, name, verdict.reason)
 
 
