@@ -232,6 +232,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("functional.interpolate", (A,), {"size": 8, "mode": "linear"}),
     ("functional.interpolate", (A,), {"size": 3, "mode": "linear", "align_corners": True}),
     ("functional.interpolate", (A,), {"size": 7, "mode": "nearest-exact"}),
+    ("functional.lp_pool1d", (A, 2.0, 2), {}),
     ("functional.normalize", (A,), {"dim": 2}),
     ("functional.glu", (A,), {"dim": 1}),
     ("functional.scaled_dot_product_attention", (A, B, A), {"is_causal": True}),

@@ -12,6 +12,7 @@ from lstm_bridge.equivalence.oracle.activations import ACTIVATIONS
 from lstm_bridge.equivalence.oracle.around import Array
 from lstm_bridge.equivalence.oracle.torch_functional import p_norm
 from lstm_bridge.equivalence.oracle.torch_tensor import TENSOR, Found
+from lstm_bridge.equivalence.oracle.torch_windows import WINDOWED
 from lstm_bridge.errors import UnsupportedError
 
 Function = Callable[..., Any]
@@ -194,6 +195,19 @@ def _resampled(x: Array, axis: int, m: int, ratio: float, mode: str, corners: bo
     return np.asarray((1 - part) * np.take(x, low, axis) + part * np.take(x, high, axis))
 
 
+def _lp_pool1d(
+    input: Array,  # noqa: A002
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> Array:
+    """The p-norm of each window."""
+    mean = WINDOWED["avg_pool1d"](input**norm_type, kernel_size, stride, 0, ceil_mode)
+    width = kernel_size[0] if isinstance(kernel_size, list | tuple) else kernel_size
+    return np.asarray((np.maximum(mean, 0) * width) ** (1 / norm_type))
+
+
 LOSSES: dict[str, Function] = {
     "l1_loss": _of_difference(np.abs),
     "mse_loss": _of_difference(np.square),
@@ -206,6 +220,7 @@ LOSSES: dict[str, Function] = {
     "kl_div": _kl_div,
     "gaussian_nll_loss": _gaussian_nll,
     "interpolate": _interpolate,
+    "lp_pool1d": _lp_pool1d,
 }
 """Name in torch.nn.functional → function."""
 
