@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,9 +28,46 @@ BIAS = np.random.default_rng(8).standard_normal(4).astype(np.float32)
 Refusal = Callable[[str, bytes], str]
 
 
+_NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "pickle.")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_watching: list[list[str]] = []
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _watching:
+        return
+    if event.startswith((*_NEVER, "os.rename", "os.remove", "os.mkdir", "os.chmod")):
+        _watching[-1].append(f"{event} {arguments!r}")
+    elif event == "open" and not isinstance(arguments[0], int):
+        path, flags = Path(os.fsdecode(arguments[0])), arguments[2]
+        # A deflated member is unpacked to an anonymous file of the temporary folder itself.
+        unpacked = path.parent == Path(tempfile.gettempdir())
+        if flags & _WRITES and not unpacked and path.suffix != ".pyc":
+            _watching[-1].append(f"open for writing {path}")
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Let nothing be run, connected to, unpickled or written."""
+    import lstm_bridge.checkpoints as package
+
+    for _ in package.formats():
+        pass  # importing a reader for the first time is not reading
+    seen: list[str] = []
+    _watching.append(seen)
+    try:
+        yield
+    finally:
+        _watching.pop()
+    assert not seen, seen
+
+
 def read_all(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor of the file, read."""
-    with open_checkpoint(path) as file:
+    """Every tensor of the file, read under an audit hook."""
+    with watched(), open_checkpoint(path) as file:
         return {name: file.read(name) for name in file.tensors}
 
 
@@ -156,6 +197,7 @@ class Makers:
     hdf5 = staticmethod(hdf5_bytes)
     npy = staticmethod(npy_bytes)
     read_all = staticmethod(read_all)
+    watched = staticmethod(watched)
     legacy_keras = staticmethod(legacy_keras)
     numbered_keras = staticmethod(numbered_keras)
     kernel, bias = KERNEL, BIAS
