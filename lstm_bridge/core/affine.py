@@ -47,7 +47,8 @@ def affine(
     Returns:
         ``[..., O]``.
     """
-    number = 0 if activation is None else _SQUASHES.get(activation, 0)
+    # An activation may be a layer, which has no hash.
+    number = next((n for known, n in _SQUASHES.items() if known is activation), 0)
     y = _fused_affine(x, W, bias, (number, turned)) if _KERNEL_SERVES else None
     if y is None:
         y, number = _plain_affine(x, W, bias, turned), 0
