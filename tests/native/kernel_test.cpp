@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "cells_test.hpp"
 #include "kernel.hpp"
 
 namespace {
@@ -310,6 +311,8 @@ int main() {
   for (const lstm_bridge::Variant* v = lstm_bridge::variants(); v->name; ++v) {
     check_activations(*v);
     control(*v);
+    lstm_bridge::choose(v->name);
+    failures += cells_test::run(v->name);
     unsigned seed = 1;
     for (const auto& n : sizes)
       for (unsigned bits = 0; bits < 16; ++bits, ++seed) {
