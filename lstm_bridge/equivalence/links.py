@@ -73,6 +73,8 @@ def _judge(layer: SourceLayer, made: list[SourceLayer], judged: Judged) -> Layer
     if [f.kind for f in made] == [layer.kind]:
         ours = _singles(made[0].params)
         weights = _difference(layer.params, made[0].params)
+        if _shapes(layer.params) != _shapes(made[0].params):
+            return _failed(layer, weights)
         ported = live_party(layer.kind, layer.options, ours)
         source = live_party(layer.kind, layer.options, params)
         return judged(layer, source, ported, weights=weights)
@@ -83,6 +85,8 @@ def _judge(layer: SourceLayer, made: list[SourceLayer], judged: Judged) -> Layer
         for group in (wanted, held)
     ]
     weights = _difference(*flat)
+    if _shapes(flat[0]) != _shapes(flat[1]):
+        return _failed(layer, weights)
     described = _described(layer, params, held)
     source = _source(layer, described)
     links, parties = _links(made)
@@ -113,6 +117,10 @@ def _all_strands(made: Sequence[SourceLayer]) -> dict[str, dict[str, Array]]:
 def _strand(made: SourceLayer) -> str:
     found = re.search(r"l\d+(_reverse)?$", made.path)
     return found[0] if found and made.path.rpartition(".")[2] == found[0] else "l0"
+
+
+def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape for name, value in params.items()}
 
 
 def _difference(wanted: Params, held: Params) -> str:

@@ -262,11 +262,13 @@ class Report:
         quantization: what quantization costs; None where nothing is quantized. A report with it
             passes where the port is right: the stored numbers stand for the source's, and the
             arithmetic on them is equivalent.
+        not_judged: what could not be judged, and why; "" where all was.
     """
 
     ported: str
     layers: tuple[LayerResult, ...]
     quantization: Quantization | None = None
+    not_judged: str = ""
 
     @property
     def passed(self) -> bool:
@@ -321,6 +323,7 @@ class Report:
             "worst": {"layer": path, "array": name, "index": list(index)},
             "first_divergence": _place(self.first_divergence),
             "diagnosis": self.diagnosis,
+            "not_judged": self.not_judged,
             "quantization": None if self.quantization is None else self.quantization.to_json(),
             "layers": [layer.to_json() for layer in self.layers],
         }

@@ -66,6 +66,8 @@ def _numbers(array: ArrayResult, failed: str) -> tuple[str, ...]:
 
 
 def _notes(report: Report) -> Iterator[str]:
+    if report.not_judged:
+        yield f"not judged: {report.not_judged}"
     for layer in report.layers:
         name = layer.path or "(root)"
         if layer.ill_conditioned:

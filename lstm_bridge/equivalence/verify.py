@@ -27,6 +27,7 @@ from lstm_bridge.equivalence.report import LayerResult, Report
 from lstm_bridge.equivalence.saved_inputs import read_inputs
 from lstm_bridge.equivalence.truth import truth_of
 from lstm_bridge.equivalence.whole.judge import judge_whole, whole_in
+from lstm_bridge.equivalence.whole.source import WholeModel
 from lstm_bridge.errors import SemanticError, UnsupportedError, UsageError
 from lstm_bridge.models.folder import load
 from lstm_bridge.models.graph import descend
@@ -78,7 +79,7 @@ def verify(
     """
     choices = Choices(assume=assume or {}, ignore=ignore, prefix=prefix, config=config)
     target = Path(converted)
-    whole = whole_in(Path(source), target)
+    whole, not_judged = _whole(Path(source), target)
     layers = _recurrent(source, choices, alone=whole is None)
     if isinstance(inputs, str | PathLike):
         inputs = read_inputs(Path(inputs), layers, () if whole is None else whole.inputs)
@@ -99,7 +100,16 @@ def verify(
     if is_quantized(target):
         found = judge_quantized(Path(source), target, choices, (inputs or {}).get(""), seed)
         return Report(str(converted), (*results, *found.layers), found.cost)
-    return Report(str(converted), tuple(results))
+    return Report(str(converted), tuple(results), not_judged=not_judged)
+
+
+def _whole(source: Path, target: Path) -> tuple[WholeModel | None, str]:
+    """The source of a whole model's folder; or None, and why what it describes has no oracle."""
+    try:
+        return whole_in(source, target), ""
+    except UnsupportedError as error:
+        why = f"{error.subject}: expected {error.expected}, got {error.got}"
+        return None, f"the whole model, only its recurrent layers ({why})"
 
 
 def _recurrent(source: Pathish, choices: Choices, *, alone: bool) -> list[SourceLayer]:

@@ -84,6 +84,7 @@ def test_json_has_one_form_and_no_infinity() -> None:
     plain = json.loads(json.dumps(Report("port", (GOOD, broken)).to_json(), allow_nan=False))
     assert set(plain) == {
         *("schema", "passed", "ported", "source", "ratio", "max_abs", "worst", "diagnosis"),
+        *("quantization", "not_judged"),
         *("layers", "first_divergence"),
     }
     assert plain["schema"] == 1

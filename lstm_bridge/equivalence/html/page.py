@@ -32,6 +32,7 @@ def report_page(report: Report, title: str | None = None) -> str:
         "header",
         element("h1", heading),
         element("p", badge(report.passed, "equivalent", "NOT equivalent"), " ", versions()),
+        *([element("p", f"Not judged: {report.not_judged}")] if report.not_judged else []),
     )
     return document(heading, header, element("main", report_body(report)))
 

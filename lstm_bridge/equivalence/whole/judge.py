@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from lstm_bridge.checkpoints import open_checkpoint
 from lstm_bridge.equivalence.bits import difference
 from lstm_bridge.equivalence.inputs import drawn
 from lstm_bridge.equivalence.judging import judge_layer
@@ -18,7 +19,7 @@ from lstm_bridge.equivalence.report import LayerResult
 from lstm_bridge.equivalence.truth import Inputs, truth_of
 from lstm_bridge.equivalence.whole.source import WholeModel, whole_keras
 from lstm_bridge.equivalence.whole.torch_file import whole_torch
-from lstm_bridge.errors import UsageError
+from lstm_bridge.errors import SemanticError, UsageError
 from lstm_bridge.models.folder import load
 from lstm_bridge.models.schema import MARK, read_config
 from lstm_bridge.models.torch.model import TorchModel
@@ -48,6 +49,14 @@ def whole_of(source: Path, model: Any) -> WholeModel | None:
     """
     if source.is_dir():
         return None
+    with open_checkpoint(source) as checkpoint:
+        if (checkpoint.framework == "keras") == isinstance(model, TorchModel):
+            raise SemanticError(
+                str(source),
+                expected="the file that the model was made of",
+                got=f"one of another framework ({checkpoint.format})",
+                fix="give verify the source that convert was given",
+            )
     if isinstance(model, TorchModel):
         return whole_torch(source, model)
     return whole_keras(source)
@@ -70,9 +79,12 @@ def judge_whole(
         gradients: compare gradients too.
         seed: of the inputs and cotangents.
     """
-    weights = difference(module, _held(known.arrays, module))
-    module.set_dtype(mx.float32)
+    held = _held(known.arrays, module)
+    weights = difference(module, held)
     party = known.party
+    if _shapes(dict(tree_flatten(module.parameters()))) != _shapes(held):
+        return LayerResult("", party.name, party.name, "none", (), weights=weights, reason=weights)
+    module.set_dtype(mx.float32)
     if inputs is None and party.specs is None:
         raise UsageError(
             "inputs of the whole model",
@@ -95,6 +107,10 @@ def judge_whole(
         seed=seed,
         weights=weights,
     )
+
+
+def _shapes(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(array.shape) for name, array in arrays.items()}
 
 
 def _held(arrays: Mapping[str, Any], module: Any) -> dict[str, Any]:
