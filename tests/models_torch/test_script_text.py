@@ -141,7 +141,7 @@ def test_damaged_or_hostile_text_is_one_line(case: str, tmp_path: Path) -> None:
 
 def test_what_cannot_be_followed_still_converts_as_weights(tmp_path: Path) -> None:
     file = changed(tmp_path, CHANGES["control flow"][0])
-    account = lstm_bridge.convert(file, tmp_path / "out", assume={"batch_first": True})
+    account = lstm_bridge.convert(file, tmp_path / "out")
     assert [entry["path"] for entry in account.layers] == ["lstm"]
     assert "control flow" in account.left_out["the whole model"]
     assert lstm_bridge.load(tmp_path / "out").lstm(mx.zeros((1, 4, 1)))[0].shape == (1, 4, 16)

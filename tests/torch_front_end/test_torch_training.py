@@ -53,6 +53,7 @@ def test_the_model_that_this_began_with_runs_with_only_its_import_changed() -> N
 
 
 STEPS = 300
+SEEDS = (4, 5, 6)
 SIZES = (2, 6, 2, 1)
 OURS = {
     "SGD": lambda: optim.SGD(0.2, momentum=0.9),
@@ -101,18 +102,22 @@ def train_theirs(state: Any, make_optimizer: Any, dtype: Any) -> list[float]:
     return losses
 
 
-def curve_verdict(name: str, mutate: Any = None) -> tuple[Verdict, list[float]]:
-    real_torch.manual_seed(4)
-    state = TheirModel(*SIZES).state_dict()
-    ours = train_ours(state, OURS[name](), mutate)
-    source = train_theirs(state, THEIRS[name], real_torch.float32)
-    return judge(ours, source, train_theirs(state, THEIRS[name], real_torch.float64)), ours
+def curve_verdict(name: str, mutate: Any = None) -> tuple[Verdict, list[list[float]]]:
+    """Judge the curves from several beginnings together: one may amplify rounding by luck."""
+    ours, source, truth = [], [], []
+    for seed in SEEDS:
+        real_torch.manual_seed(seed)
+        state = TheirModel(*SIZES).state_dict()
+        ours.append(train_ours(state, OURS[name](), mutate))
+        source.append(train_theirs(state, THEIRS[name], real_torch.float32))
+        truth.append(train_theirs(state, THEIRS[name], real_torch.float64))
+    return judge(ours, source, truth), ours
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_the_loss_curve_is_torchs(name: str) -> None:
-    verdict, losses = curve_verdict(name)
-    assert losses[-1] < 0.2 * losses[0]
+    verdict, curves = curve_verdict(name)
+    assert all(losses[-1] < 0.2 * losses[0] for losses in curves)
     assert verdict.passed, verdict.reason
 
 
