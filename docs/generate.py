@@ -22,6 +22,7 @@ import mlx.nn
 
 from lstm_bridge import checkpoints
 from lstm_bridge import errors as tree
+from lstm_bridge.bench.run import times
 from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.core import lstm
@@ -101,7 +102,7 @@ def _timing(seconds: dict[str, dict[str, float]], peer: str) -> str:
     if peer not in seconds:
         return "–"
     took, ours = seconds[peer]["median"], seconds["lstm_bridge"]["median"]
-    return f"{1e3 * took:.3g}" + ("" if peer == "lstm_bridge" else f" ({took / ours:.2g}×)")
+    return f"{1e3 * took:.3g}" + ("" if peer == "lstm_bridge" else f" ({times(took / ours)})")
 
 
 def errors() -> str:

@@ -134,12 +134,17 @@ class BenchReport:
         draw(self, path)
 
 
+def times(ratio: float) -> str:
+    """Return a ratio with two decimals where these tell something."""
+    return f"{ratio:.2f}×" if ratio < 9.995 else f"{ratio:.0f}×"
+
+
 def _cell(case: Case, peer: str) -> str:
     if peer not in case.timings:
         return "–"
     took = f"{1e3 * case.timings[peer].median:.3g}"
     ratio = case.ratio(peer)
-    return took if peer == OURS or ratio is None else f"{took} ({ratio:.2g}×)"
+    return took if peer == OURS or ratio is None else f"{took} ({times(ratio)})"
 
 
 def bench(quick: bool = False, progress: Progress | None = None) -> BenchReport:
