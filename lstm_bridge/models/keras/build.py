@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from lstm_bridge.converters.keras_calls import Call, Constant, History, Wiring, wiring
+from lstm_bridge.converters.keras_arguments import Constant, History
+from lstm_bridge.converters.keras_calls import Call, Wiring, wiring
 from lstm_bridge.converters.keras_layers import is_operation, layer_config, unsupported
 from lstm_bridge.converters.keras_options import Config, Reader
 from lstm_bridge.converters.keras_tree import MODELS as MODEL_CLASSES
