@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lstm_bridge.equivalence.arrays import judge_array
+from lstm_bridge.equivalence.case import Case
 from lstm_bridge.equivalence.kinds import output_names
-from lstm_bridge.equivalence.mistakes import Case
 from lstm_bridge.equivalence.oracle import has_known_mistakes
 from lstm_bridge.equivalence.parties.base import Party
 from lstm_bridge.equivalence.parties.watch import Visit

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lstm_bridge.equivalence.case import Case
 from lstm_bridge.equivalence.judge import judge
-from lstm_bridge.equivalence.mistakes import MISTAKES, Case, changes_something
+from lstm_bridge.equivalence.mistakes import MISTAKES, changes_something
 from lstm_bridge.equivalence.oracle import (
     GRADIENTS,
     ONE_STEP,

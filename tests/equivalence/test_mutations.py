@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from lstm_bridge.converters.plan import DIALECTS
+from lstm_bridge.equivalence.case import Case
 from lstm_bridge.equivalence.compare import compare
 from lstm_bridge.equivalence.live import live_party
-from lstm_bridge.equivalence.mistakes import MISTAKES, Case
+from lstm_bridge.equivalence.mistakes import MISTAKES
 from lstm_bridge.equivalence.parties import Party
 from lstm_bridge.equivalence.proof.mutations import in_conversion, in_front_end, mutants
 from lstm_bridge.equivalence.proof.pairs import PAIRS, Pair

@@ -248,16 +248,20 @@ def test_functional(parity: Any, tmp_path: Path, graph: str, era: str) -> None:
 
 def test_two_inputs_exchanged_are_noticed(parity: Any, tmp_path: Path) -> None:
     model = nested()
-    parity.give_weights([model], 0)
+    keras.config.set_floatx("float64")
+    try:
+        exact = nested()
+    finally:
+        keras.config.set_floatx("float32")
+    parity.give_weights([model, exact], 0)
     model.save(tmp_path / "m.keras")
     ours = load_model(tmp_path / "m.keras")
     a, b = parity.inputs_of(model, 0)
     right, wrong = (parity.outputs(ours, xs, "float32") for xs in ([a, b], [b, a]))
     source = parity.outputs(model, [a, b], "float32")
-    assert parity.failures(right, source, source) == {} or np.allclose(
-        right["out 0"], source["out 0"], atol=1e-5
-    )
-    assert parity.failures(wrong, source, source)
+    truth = parity.outputs(exact, [a, b], "float64")
+    assert parity.failures(right, source, truth) == {}
+    assert parity.failures(wrong, source, truth)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from lstm_bridge.converters.plan import DIALECTS
+from lstm_bridge.equivalence.case import Case
 from lstm_bridge.equivalence.compare import compare
-from lstm_bridge.equivalence.mistakes import MISTAKES, Case, changes_something
+from lstm_bridge.equivalence.mistakes import MISTAKES, changes_something
 from lstm_bridge.equivalence.parties import Party, party_of
 from lstm_bridge.equivalence.proof.pairs import PAIRS, Pair
 from lstm_bridge.equivalence.proof.sources import TARGETS, write_source

@@ -13,8 +13,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_bridge.equivalence.case import Case
 from lstm_bridge.equivalence.kinds import example_inputs
-from lstm_bridge.equivalence.mistakes import Case
 from lstm_bridge.models.classes import make
 
 Array = NDArray[Any]

@@ -30,6 +30,16 @@ def flat(value: Any) -> list[Any]:
     return [value]
 
 
+def assign_all(owner: str, variables: Sequence[Any], values: Sequence[Any]) -> None:
+    """Give each of a layer's or a model's weights its value; see ``set_weights``."""
+    if len(variables) != len(values):
+        raise UsageError(
+            f"{owner}.set_weights", expected=f"{len(variables)} arrays", got=str(len(values))
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
 class StateHolder(nn.Module):
     """An MLX module whose parameters are also Keras weights.
 
@@ -213,13 +223,7 @@ class StateHolder(nn.Module):
             UsageError: another number of arrays.
             ShapeError: an array of another shape.
         """
-        own = self.weights
-        if len(own) != len(weights):
-            raise UsageError(
-                f"{self.name}.set_weights", expected=f"{len(own)} arrays", got=str(len(weights))
-            )
-        for variable, value in zip(own, weights, strict=True):
-            variable.assign(value)
+        assign_all(self.name, self.weights, weights)
 
     def apply_constraints(self) -> None:
         """Project every constrained weight; call it after each optimizer update."""

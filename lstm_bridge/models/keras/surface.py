@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lstm_bridge.errors import UsageError
+from lstm_bridge.keras.layers.state import assign_all
 from lstm_bridge.models.keras.nest import in_order
 from lstm_bridge.models.keras.summary import summary_text
 from lstm_bridge.models.whole import Model
@@ -155,13 +156,7 @@ class Surface(Model):
             UsageError: another number of arrays.
             ShapeError: an array of another shape.
         """
-        own = self.weights
-        if len(own) != len(weights):
-            raise UsageError(
-                f"{self.name}.set_weights", expected=f"{len(own)} arrays", got=str(len(weights))
-            )
-        for variable, value in zip(own, weights, strict=True):
-            variable.assign(value)
+        assign_all(self.name, self.weights, weights)
 
     @property
     def trainable(self) -> bool:
