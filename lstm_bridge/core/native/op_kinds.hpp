@@ -36,6 +36,7 @@ struct OpKind {
   // saved: all outputs of the way there. down: cotangents of the caller's outputs.
   void (*backward)(const OpCall&, const std::vector<View>& saved, const std::vector<View>& down,
                    const Places& to);
+  int mask = -1;  // the one input that is boolean, if any
 };
 
 // Null for an unknown name.

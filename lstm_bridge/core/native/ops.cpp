@@ -162,8 +162,11 @@ class There : public Operation {
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
              const Arrays& outputs) override {
     std::vector<mx::Shape> shapes;
-    for (const int k : argnums) shapes.push_back(primals[static_cast<std::size_t>(k)].shape());
-    const std::vector<mx::Dtype> dtypes(shapes.size(), mx::float32);
+    std::vector<mx::Dtype> dtypes;  // a mask's gradient is wanted where it follows from an input
+    for (const int k : argnums) {
+      shapes.push_back(primals[static_cast<std::size_t>(k)].shape());
+      dtypes.push_back(primals[static_cast<std::size_t>(k)].dtype());
+    }
     Arrays inputs = primals;
     inputs.insert(inputs.end(), outputs.begin(), outputs.end());
     inputs.insert(inputs.end(), cotangents.begin(), cotangents.begin() + request_.kind->outputs);
@@ -226,7 +229,8 @@ std::optional<Arrays> run_op(const std::string& name, const MaybeArrays& inputs,
   for (const auto& one : inputs) {
     request.present.push_back(one.has_value());
     if (!one) continue;
-    if (one->dtype() != mx::float32) return std::nullopt;
+    const bool mask = static_cast<int>(request.present.size()) == kind->mask + 1;
+    if (one->dtype() != (mask ? mx::bool_ : mx::float32)) return std::nullopt;
     given.push_back(*one);
     traced = traced || one->is_tracer();
   }

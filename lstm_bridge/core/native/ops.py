@@ -37,7 +37,7 @@ class Operation:
     def fused(self, inputs: Inputs, settings: Sequence[float] = ()) -> list[mx.array] | None:
         """Return the outputs by the kernel, or None where it does not serve.
 
-        float16 and bfloat16 go through float32, if all inputs are of the same dtype.
+        float16 and bfloat16 go through float32, if all inputs but a mask are of the same dtype.
         """
         module = native.serving()
         if module is None:
@@ -45,12 +45,12 @@ class Operation:
         if self._known_to is not module:
             module.set_composed_op(self.name, self._composed_alone)
             self._known_to = module
-        dtypes = {a.dtype for a in inputs if a is not None}
+        dtypes = {a.dtype for a in inputs if a is not None and a.dtype != mx.bool_}
         if len(dtypes) != 1:
             return None
         dtype = dtypes.pop()
         if dtype in _HALF:
-            wide = [None if a is None else a.astype(mx.float32) for a in inputs]
+            wide = [a if a is None or a.dtype != dtype else a.astype(mx.float32) for a in inputs]
             done: list[mx.array] | None = module.run_op(self.name, wide, settings)
             return None if done is None else [a.astype(dtype) for a in done]
         return module.run_op(self.name, inputs, settings)  # type: ignore[no-any-return]
