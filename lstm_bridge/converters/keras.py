@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lstm_bridge.converters.keras_groups import Group, groups_of, layer_of, pass_name
+from lstm_bridge.converters.keras_merge import without_merged_models
 from lstm_bridge.converters.keras_options import Reader
 from lstm_bridge.converters.keras_tree import MERGE_MODES, Cell, Leaf, Tree, walk
 from lstm_bridge.converters.layer import FLAG, NAME, Dialect, Found, FoundLayer, Open, Slot, Tensors
@@ -37,7 +38,7 @@ def find(tensors: Tensors) -> Found:
         return Found()
     version = str(tensors.metadata.get("keras_version") or _VARS_VERSION)
     reader = Reader(tensors.file, version, tensors.assume)
-    config = tensors.metadata.get("config")
+    config = without_merged_models(tensors.metadata.get("config"), reader)
     tree = walk(config, reader) if isinstance(config, dict) else None
     groups = groups_of(tensors)
     leaves = _pair(tree, groups, tensors) if tree else _leaves_by_name(groups, reader)

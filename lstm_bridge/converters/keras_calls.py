@@ -16,6 +16,7 @@ from lstm_bridge.converters.keras_arguments import (
     nest_of_histories,
 )
 from lstm_bridge.converters.keras_layers import RECURRENT, SUPPORTED, is_operation, unsupported
+from lstm_bridge.converters.keras_merge_modes import as_cosine
 from lstm_bridge.converters.keras_options import Config, Reader
 from lstm_bridge.converters.keras_tensorflow import TENSORFLOW, as_operation
 from lstm_bridge.converters.keras_tree import MODELS, layers_of, named
@@ -87,11 +88,8 @@ def wiring(model: Config, reader: Reader, where: str = "") -> Wiring:
             layer = as_operation(layer, reader, f"{where}{name} (layer {index})")
         if class_name not in SUPPORTED and not is_operation(layer):
             raise unsupported(class_name, reader, f"{where}{name} (layer {index})")
-        if class_name == "Merge" and layer["config"].get("layers"):
-            raise reader.refuse(
-                f"{where}{name} (layer {index})", "a Merge of a Functional model's layers",
-                "a Merge that holds whole models", "build it as a Functional model, and save that",
-            )  # fmt: skip
+        if class_name == "Merge" and layer["config"].get("mode") == "cos":
+            layer = as_cosine(layer, reader, f"{where}{name} (layer {index})")
         if name in layers:
             raise reader.refuse(where + name, "a name of its own", "a repeat", "re-save the model")
         layers[name] = layer
@@ -105,7 +103,7 @@ def wiring(model: Config, reader: Reader, where: str = "") -> Wiring:
 
 def _sequential(model: Config, layers: Mapping[str, Config], reader: Reader, where: str) -> Wiring:
     names = [name for name, layer in layers.items() if layer["class_name"] != "InputLayer"]
-    shape, dtype = _first_shape(model, layers, reader)
+    shape, dtype = first_shape(model, layers, reader)
     if shape is None:
         raise reader.refuse(
             where or "config", "a Sequential model with an input shape", "none",
@@ -119,10 +117,10 @@ def _sequential(model: Config, layers: Mapping[str, Config], reader: Reader, whe
     return Wiring((Input(start, shape, dtype),), tuple(calls), previous, layers, False)
 
 
-def _first_shape(
+def first_shape(
     model: Config, layers: Mapping[str, Config], reader: Reader
 ) -> tuple[tuple[int | None, ...] | None, str]:
-    """Return the input's shape and dtype, wherever the era keeps them."""
+    """Return a Sequential model's input shape and dtype, wherever the era keeps them."""
     config = model.get("config")
     built = config.get("build_input_shape") if isinstance(config, dict) else None
     layer: Any = next(iter(layers.values()), {})

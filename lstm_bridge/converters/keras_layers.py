@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lstm_bridge.converters.keras_merge_modes import merge
 from lstm_bridge.converters.keras_options import Config, Reader, child
 
 Options = dict[str, Any]
@@ -108,6 +109,8 @@ def _pool(kind: str) -> Rule:
 
 _NOISE = {"p": "rate", "sigma": "stddev"}
 
+_DENSE = Rule("Dense", {"output_dim": "units"}, drops=("lora_rank", "lora_alpha"))
+
 RULES: dict[str, Rule] = {
     **{
         name: Rule(name)
@@ -115,6 +118,7 @@ RULES: dict[str, Rule] = {
             *("Masking", "Activation", "ELU", "Softmax", "PReLU", "UnitNormalization", "Permute"),
             *("RepeatVector", "ZeroPadding1D", "Cropping1D", "Add", "Subtract", "Multiply"),
             *("Average", "Maximum", "Minimum", "Concatenate", "Reshape"),
+            "ActivityRegularization",
         )
     },
     **{name: Rule(name, {"ratio": "rate"} | _NOISE) for name in ("Dropout", "SpatialDropout1D")},
@@ -124,7 +128,8 @@ RULES: dict[str, Rule] = {
     },
     "Flatten": Rule("Flatten", finish=_window),
     "Dot": Rule("Dot"),
-    "Dense": Rule("Dense", {"output_dim": "units"}, drops=("lora_rank", "lora_alpha")),
+    "Dense": _DENSE,
+    "TimeDistributedDense": _DENSE,  # of Keras 1; Dense works on the last axis since Keras 2
     "LeakyReLU": Rule("LeakyReLU", _SLOPE, finish=_number),
     "ReLU": Rule("ReLU", finish=_number),
     "BatchNormalization": Rule(
@@ -227,7 +232,7 @@ def layer_config(layer: Config, reader: Reader, where: str) -> tuple[str, Option
     if class_name in (*_LSTMS, *_GRUS, *_SIMPLE):
         return _recurrent(class_name, config, reader, where)
     if class_name == "Merge":
-        return _merge(config, reader, where)
+        return merge(config, reader, where)
     return _by_rule(RULES[class_name], config, reader, where)
 
 
@@ -318,31 +323,6 @@ def _recurrent(class_name: str, config: Config, reader: Reader, where: str) -> t
     else:
         options.pop("recurrent_activation", None)
     return class_name.removeprefix("CuDNN"), options
-
-
-_MERGE_MODES = {
-    "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate",
-    "dot": "Dot",
-}  # fmt: skip
-
-
-def _merge(config: Config, reader: Reader, where: str) -> tuple[str, Options]:
-    """Keras 1's one layer for all merging; a mode that is code is refused."""
-    mode = config.get("mode")
-    if mode not in _MERGE_MODES or config.get("mode_type", "raw") != "raw":
-        raise reader.refuse(
-            where, f"a mode of {', '.join(_MERGE_MODES)}", repr(mode)[:80], "custom code is not run"
-        )
-    options: Options = {"name": config.get("name")}
-    if mode == "concat":
-        options["axis"] = config.get("concat_axis", -1)
-    if mode == "dot":
-        axes = config.get("dot_axes", -1)
-        axes = (
-            [a[0] if isinstance(a, list) else a for a in axes] if isinstance(axes, list) else axes
-        )
-        options["axes"] = axes
-    return _MERGE_MODES[mode], plain(options)
 
 
 def serialized(layer: Config, reader: Reader, where: str) -> Options:

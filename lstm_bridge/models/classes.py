@@ -15,6 +15,7 @@ FRONT_ENDS = (
     "pytorch_forecasting.layers",
     "pytorch_forecasting.models",
     "models.torch.mode",
+    "models.keras.older",
 )
 """Packages whose ``__all__`` is the list of classes."""
 
@@ -51,7 +52,7 @@ def make(kind: str, options: Mapping[str, Any], build: Mapping[str, Any] | None)
         build: a Keras layer's build config, from which its weights get their shapes.
     """
     cls: Any = find_class(kind)
-    if not kind.startswith("keras."):
+    if "keras." not in kind:
         made: nn.Module = cls(**options)
         return made
     layer = cls.from_config(dict(options))

@@ -46,7 +46,7 @@ def options_of(module: Any, kind: str) -> tuple[dict[str, Any], dict[str, Any] |
     Raises:
         UsageError: an argument cannot be told any more, or is no plain data.
     """
-    if kind.startswith("keras."):
+    if "keras." in kind:
         options, build = module.get_config(), module.get_build_config()
     else:
         options, build = _by_attribute(module, kind), None

@@ -106,6 +106,7 @@ KERAS: dict[str, list[dict[str, Any]]] = {
     "ReLU": [{"max_value": 0.5, "negative_slope": 0.1}],
     "Softmax": [{"axis": 1}],
     "Rescaling": [{"scale": 0.5, "offset": -2.0}],
+    "ActivityRegularization": [{"l1": 0.5, "l2": 0.25}],
     "Dropout": [{"rate": 0.5}],
     "SpatialDropout1D": [{"rate": 0.5}],
     "GaussianDropout": [{"rate": 0.5}],

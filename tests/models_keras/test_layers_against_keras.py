@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import lstm_bridge.keras as ours_keras
+from lstm_bridge.equivalence.judge import judge
+from lstm_bridge.keras.masks import get_keras_mask
 
 Make = Callable[[Any, str], Any]
 Case = tuple[Make, list[tuple[int, ...]], dict[str, Any]]
@@ -84,6 +86,7 @@ CASES: dict[str, Case] = {
     "UpSampling1D": case("UpSampling1D", SEQ, size=3),
     "ZeroPadding1D": case("ZeroPadding1D", SEQ, padding=(1, 2)),
     "Cropping1D": case("Cropping1D", SEQ, cropping=(1, 2)),
+    "ActivityRegularization": case("ActivityRegularization", SEQ, l1=0.5, l2=0.25),
     "Dropout": case("Dropout", SEQ, rate=0.5),
     "SpatialDropout1D": case("SpatialDropout1D", SEQ, rate=0.5),
     "GaussianNoise": case("GaussianNoise", SEQ, stddev=0.5),
@@ -325,3 +328,22 @@ def test_moving_averages_follow_the_batches() -> None:
     for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-7)
     assert ours.get_weights()[2].any()
+
+
+@pytest.mark.parametrize("options", [{"l1": 0.5, "l2": 0.25}, {"l2": 0.3}])
+def test_a_penalty_on_what_passes_through_is_keras_s(options: Any) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (3, 5, 4)).astype(np.float32)
+    truth = options.get("l1", 0) * abs(np.float64(x)) + options.get("l2", 0) * np.float64(x) ** 2
+    losses = []
+    for lib in (ours_keras, keras):
+        layer = lib.layers.ActivityRegularization(**options)
+        layer(x)
+        losses.append(np.float64([_numpy(loss) for loss in layer.losses]).reshape(-1))
+    assert len(losses[0]) == len(losses[1]) == 1
+    per_row = truth.sum(keepdims=True).reshape(-1) / len(x)
+    assert judge(*losses, per_row).passed
+    assert not judge(losses[0] * len(x), losses[1], per_row).passed
+    mask = np.array([[True] * 5, [True] * 3 + [False] * 2, [False] * 5])
+    masked = ours_keras.layers.Masking()(x * mask[..., None])
+    kept = ours_keras.layers.ActivityRegularization(0.1)(masked)
+    assert np.array_equal(np.array(get_keras_mask(kept)), mask)

@@ -165,6 +165,15 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
         keras_1(layer("SimpleRNN", "rnn_1", **RUN_1, **FIRST, output_dim=3)),
         sequential(lambda: layers.SimpleRNN(3, return_sequences=True)),
     ),
+    "Keras 1 TimeDistributedDense": (
+        keras_1(
+            layer("LSTM", "lstm_1", **LSTM_1, **FIRST),
+            layer("TimeDistributedDense", "tdd", **{**DENSE_1, "activation": "softmax"},
+                  input_length=None),
+            layer("ActivityRegularization", "penalty", l1=0.1, l2=0.0),
+        ),
+        sequential(old_lstm, lambda: layers.TimeDistributed(layers.Dense(2, "softmax"))),
+    ),
     "Keras 1 words": (
         keras_1(
             layer(
@@ -335,18 +344,7 @@ REFUSED = {
         layer("LSTM", "l", **LSTM_1, **FIRST), layer("MaxoutDense", "x", output_dim=2)
     ),
     "mode": merged_1("<lambda>", mode_type="lambda"),
-    "whole models": keras_1(
-        layer(
-            "Merge",
-            "x",
-            mode="concat",
-            layers=[
-                keras_1(layer("LSTM", "l1", **LSTM_1, **FIRST)),
-                keras_1(layer("LSTM", "l2", **LSTM_1, **FIRST)),
-            ],
-        ),
-        layer("Dense", "dense_1", **DENSE_1),
-    ),
+    "dot_axes=1": merged_1("cos", dot_axes=[2, 2]),
     "time_major": tf_keras(layer("LSTM", "l", **LSTM_2, **FIRST_2, time_major=True)),
     "Lambda": keras_2(
         layer("LSTM", "l", **LSTM_2, **FIRST_2),

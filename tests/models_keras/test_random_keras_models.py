@@ -50,6 +50,7 @@ SEQUENCE: dict[str, Any] = {
     "ReLU": lambda: layers.ReLU(max_value=0.8, negative_slope=0.1),
     "Softmax": lambda: layers.Softmax(),
     "SpatialDropout1D": lambda: layers.SpatialDropout1D(0.3),
+    "ActivityRegularization": lambda: layers.ActivityRegularization(0.1, 0.2),
     "GaussianNoise": lambda: layers.GaussianNoise(0.3),
     "GaussianDropout": lambda: layers.GaussianDropout(0.3),
     "AlphaDropout": lambda: layers.AlphaDropout(0.3),

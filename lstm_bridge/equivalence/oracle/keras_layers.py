@@ -186,6 +186,7 @@ _BY_NAME: dict[str, Layer] = {
     "UnitNormalization": _unit_normalization,
     "PReLU": _prelu,
     "Masking": _masking,
+    "ActivityRegularization": _same,
     "AlphaDropout": _same,
     "Dot": _dot,
     "Dropout": _same,
@@ -208,5 +209,10 @@ _BY_NAME: dict[str, Layer] = {
     "Concatenate": _concatenate,
 }
 
-KERAS_LAYERS: dict[str, Layer] = {f"keras.layers.{name}": f for name, f in _BY_NAME.items()}
+_OLDER = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
+
+KERAS_LAYERS: dict[str, Layer] = {
+    **{f"keras.layers.{name}": f for name, f in _BY_NAME.items()},
+    **{f"models.keras.older.{name}": _BY_NAME[name] for name in _OLDER},
+}
 """Class path → function of options, parameters and x."""

@@ -35,7 +35,7 @@ _CARRY = frozenset(
         *("Dense", "Activation", "ELU", "LeakyReLU", "PReLU", "ReLU", "Softmax", "Rescaling"),
         *("Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout"),
         *("LayerNormalization", "BatchNormalization", "UnitNormalization", "Normalization"),
-        "TimeDistributed",
+        *("TimeDistributed", "ActivityRegularization"),
     )
 )
 """Layers that hand their input's mask on."""
@@ -279,6 +279,8 @@ def _mask_after(cls: str, o: Any, x: Any, masks: list[Array | None]) -> Array | 
     if cls in _SEQUENTIAL:
         inner = o["layer"]["config"] if "layer" in o else o
         return masks[0] if inner.get("return_sequences") else None
+    if o.get("masks") == "all" and cls in (*_ELEMENTWISE, "Concatenate"):
+        return _older_mask(cls, o, x, masks)
     if cls in _ELEMENTWISE:
         return None if any(m is None for m in masks) else np.any(np.stack(masks), axis=0)  # type: ignore[arg-type]
     if cls == "Concatenate" and any(m is not None for m in masks):
@@ -288,3 +290,17 @@ def _mask_after(cls: str, o: Any, x: Any, masks: list[Array | None]) -> Array | 
         ]
         return np.asarray(np.concatenate(wide, axis=o.get("axis", -1)).any(axis=-1))
     return None
+
+
+def _older_mask(cls: str, o: Any, xs: Any, masks: list[Array | None]) -> Array | None:
+    """The mask of a merging layer before Keras 3: a step counts where all inputs say so."""
+    known = [m for m in masks if m is not None]
+    if not known:
+        return None
+    if cls in _ELEMENTWISE:
+        return np.asarray(np.all(np.stack(known), axis=0))
+    wide = [
+        np.broadcast_to(True if m is None else m[..., None], a.shape)
+        for a, m in zip(xs, masks, strict=True)
+    ]
+    return np.asarray(np.concatenate(wide, axis=o.get("axis", -1)).all(axis=-1))

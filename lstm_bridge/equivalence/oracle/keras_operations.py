@@ -148,6 +148,12 @@ def _plain(name: str) -> Operation:
     return lambda x: ACTIVATIONS[name].f(x)
 
 
+def _cosine(arrays: Any) -> Array:
+    x, y = arrays
+    lengths = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    return np.asarray(((x * y).sum(axis=1) / np.maximum(lengths, 1e-7)).reshape(-1, 1, 1))
+
+
 _ACTIVATIONS = (
     *("HardSigmoid", "HardSilu", "HardSwish", "HardTanh", "LogSigmoid", "Mish", "Relu6", "Selu"),
     *("Silu", "Swish", "Softplus", "Softsign", "SparsePlus", "SparseSigmoid", "Squareplus"),
@@ -207,6 +213,7 @@ _MORE: dict[str, Operation] = {
     "Round": lambda x, decimals=0: np.round(x, decimals),
     "Clip": lambda x, x_min, x_max: np.clip(x, x_min, x_max),
     "Dot": np.dot,
+    "CosineMerge": _cosine,
     "Einsum": lambda *operands, subscripts: np.einsum(subscripts, *operands),
     "Softmax": _along("softmax"),
     "LogSoftmax": _along("log_softmax"),

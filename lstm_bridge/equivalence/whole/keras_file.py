@@ -38,6 +38,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
 }
 """Class → its weights in the order in which Keras makes them."""
 
+_MERGING = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D")
 
 
@@ -231,6 +232,8 @@ def _modern(value: Any) -> Any:
             config.setdefault("reset_after", False)
         if cls == "LeakyReLU" and "alpha" in config:
             config["negative_slope"] = float(config["alpha"])
+        if cls in _MERGING:
+            config["masks"] = "all"  # must say that a step counts; in Keras 3, any of them
         if config.get("time_major"):
             raise UnsupportedError("oracle of a Keras file", expected="batch first", got=str(cls))
     return made

@@ -8,6 +8,7 @@ from lstm_bridge.keras.layers.activation_layers import (
     ReLU,
     Softmax,
 )
+from lstm_bridge.keras.layers.activity_regularization import ActivityRegularization
 from lstm_bridge.keras.layers.attention import AdditiveAttention, Attention
 from lstm_bridge.keras.layers.bidirectional import Bidirectional
 from lstm_bridge.keras.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D
@@ -75,6 +76,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Activation",
+    "ActivityRegularization",
     "Add",
     "AdditiveAttention",
     "AlphaDropout",

@@ -14,6 +14,7 @@ from lstm_bridge.errors import BridgeError, ConfigError
 from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.models.classes import make
 from lstm_bridge.models.graph import Graph, Node, Ref
+from lstm_bridge.models.keras import older
 from lstm_bridge.models.keras.operations import KERAS_OPERATIONS, constant, inferred_shape
 from lstm_bridge.models.keras.over_time import TimeDistributedModel
 from lstm_bridge.models.keras.runtime import KerasModel
@@ -27,6 +28,7 @@ from lstm_bridge.models.keras.shapes import (
     plain_shapes,
     standing,
 )
+from lstm_bridge.models.whole import MODELS as MODEL_KINDS
 from lstm_bridge.models.whole import Part
 
 _MAX_DEPTH = 32
@@ -144,7 +146,8 @@ class _Builder:
             return self._over_time(name, layer, place)
         kind, options = layer_config(layer, self._reader, place)
         options["name"] = name.rpartition("/")[2] or "layer"
-        kind = f"keras.layers.{kind}"
+        early = self._reader.major < 3 and kind in older.__all__
+        kind = f"{'models.keras.older' if early else 'keras.layers'}.{kind}"
         made: Any = make(kind, options, None)
         shapes = by_argument(made, "build", args, kwargs)
         if not made.built:
@@ -227,7 +230,7 @@ class _Builder:
     def _class_of(self, name: str) -> str:
         """The class that a summary shows."""
         part = self._parts.get(name)
-        if part is None or part.kind.startswith("models."):
+        if part is None or part.kind in MODEL_KINDS:
             return str(self._wires.layers[name]["class_name"])
         return part.kind.rpartition(".")[2]
 

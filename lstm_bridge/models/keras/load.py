@@ -13,6 +13,7 @@ from lstm_bridge.checkpoints import open_checkpoint
 from lstm_bridge.checkpoints.base import Checkpoint
 from lstm_bridge.checkpoints.dtypes import to_mlx
 from lstm_bridge.checkpoints.strict_json import JsonError, parse
+from lstm_bridge.converters.keras_merge import without_merged_models
 from lstm_bridge.converters.keras_options import Reader
 from lstm_bridge.converters.recipe import Recipe, evaluate, sources
 from lstm_bridge.errors import ConfigError, TensorError, UsageError
@@ -171,7 +172,8 @@ def _checked(config: Any, file: str) -> dict[str, Any]:
     if isinstance(config, dict) and isinstance(config.get("config"), dict | list):
         inner = config["config"]
         if config.get("class_name") in ("Sequential", "Functional", "Model"):
-            return config
+            made: dict[str, Any] = without_merged_models(config, Reader(file, _NEWEST))
+            return made
         if isinstance(inner, dict) and "layers" in inner and "output_layers" in inner:
             return {**config, "class_name": "Functional"}
     raise ConfigError(

@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from lstm_bridge.core.activations import ACTIVATIONS, erf, exponential, gelu
 from lstm_bridge.core.activations import get as activation
-from lstm_bridge.errors import UnsupportedError
+from lstm_bridge.errors import ShapeError, UnsupportedError
 from lstm_bridge.models.graph import Operation
 from lstm_bridge.models.keras.nest import in_order
 
@@ -151,6 +151,16 @@ def _take_along(x: mx.array, indices: Any, axis: int | None = None) -> mx.array:
     return mx.take_along_axis(x, mx.array(indices).astype(mx.int32), axis)
 
 
+def _cosine(arrays: Sequence[mx.array]) -> mx.array:
+    """The cosine of two ``[N, D]``, row by row, in the ``[N, 1, 1]`` that Keras 1 made of it."""
+    if len(arrays) != 2 or any(x.ndim != 2 for x in arrays):
+        got = f"shapes {[list(x.shape) for x in arrays]}"
+        raise ShapeError("Merge of mode cos", expected="two arrays of vectors", got=got)
+    x, y = arrays
+    lengths = mx.sqrt(mx.sum(x * x, axis=1) * mx.sum(y * y, axis=1))
+    return (mx.sum(x * y, axis=1) / mx.maximum(lengths, 1e-7))[:, None, None]
+
+
 def _full_like(x: mx.array, fill_value: Any, dtype: Any = None) -> mx.array:
     return mx.full(x.shape, fill_value, x.dtype if dtype is None else _dtype(dtype))
 
@@ -270,6 +280,7 @@ _BY_CLASS: Mapping[str, Operation] = {
     "Minimum": mx.minimum,
     "Matmul": _matmul,
     "Dot": _dot,
+    "CosineMerge": _cosine,
     "Einsum": lambda *operands, subscripts: mx.einsum(subscripts, *operands),
     "Softmax": _softmax,
     "LogSoftmax": _log_softmax,
