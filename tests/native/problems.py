@@ -84,9 +84,9 @@ def outputs(p: dict[str, mx.array], of: Problem) -> list[mx.array]:
 INPUTS = ("x", "Wx", "Wh", "bias", "h", "c", "Wp")
 
 
-def results(of: Problem, dtype: mx.Dtype = mx.float32) -> dict[str, mx.array]:
+def results(of: Problem) -> dict[str, mx.array]:
     """Values and gradients, by whichever path is in force."""
-    arrays = {name: mx.array(a).astype(dtype) for name, a in of.arrays.items()}
+    arrays = {name: mx.array(a) for name, a in of.arrays.items()}
     names = [name for name in INPUTS if name in arrays]
     down = [arrays[name] for name in ("dy", "dcs", "dh", "dc")]
     with mx.stream(mx.cpu):
@@ -100,10 +100,10 @@ def results(of: Problem, dtype: mx.Dtype = mx.float32) -> dict[str, mx.array]:
     return found | {f"d{name}": slope for name, slope in zip(names, slopes, strict=True)}
 
 
-def composed(of: Problem, dtype: mx.Dtype = mx.float32) -> dict[str, mx.array]:
+def composed(of: Problem) -> dict[str, mx.array]:
     """The same by MLX's own operations."""
     with native.disabled():
-        return results(of, dtype)
+        return results(of)
 
 
 def truth(of: Problem) -> Arrays:

@@ -23,7 +23,6 @@ from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.weights import LSTMWeights
 
 _off = ContextVar("lstm_bridge_native_off", default=False)
-_HALF = (mx.float16, mx.bfloat16)
 
 
 class Status(NamedTuple):
@@ -115,16 +114,20 @@ def lstm(
     module = serving()
     if module is None:
         return None
-    arrays = [x, weights.Wx, weights.Wh, weights.bias, weights.Wp, h, c]
-    half = x.dtype in _HALF
-    if half:
-        if any(a is not None and a.dtype != x.dtype for a in arrays):
-            return None
-        arrays = [None if a is None else a.astype(mx.float32) for a in arrays]
-    done: list[mx.array] | None = module.lstm(*arrays, mask, reverse, zero_masked, cells)
-    if done is None or not half:
-        return done
-    return [a.astype(x.dtype) for a in done]
+    done: list[mx.array] | None = module.lstm(
+        x,
+        weights.Wx,
+        weights.Wh,
+        weights.bias,
+        weights.Wp,
+        h,
+        c,
+        mask,
+        reverse,
+        zero_masked,
+        cells,
+    )
+    return done
 
 
 def layers(

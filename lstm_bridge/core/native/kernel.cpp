@@ -6,6 +6,10 @@
 #include <atomic>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace lstm_bridge {
 namespace base {
 extern const Variant variant;
@@ -21,13 +25,22 @@ extern const Variant variant;
 
 namespace {
 
+#if defined(__x86_64__)
+// F16C, which clang's __builtin_cpu_supports does not know.
+bool converts_half() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 struct Available {
   Variant list[4] = {};
   Available() {
     int k = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    converts_half();
     const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (v4) list[k++] = avx512::variant;

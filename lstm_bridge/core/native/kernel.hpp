@@ -86,6 +86,8 @@ struct Gradients {
 
 struct Cells;
 
+enum class Half { kFloat16, kBFloat16 };
+
 // One instruction set's code.
 struct Variant {
   const char* name;
@@ -93,6 +95,8 @@ struct Variant {
   void (*backward)(const Shape&, const Weights&, const Inputs&, const Cotangents&,
                    const Gradients&);
   void (*activations)(std::ptrdiff_t n, const float* z, float* sigmoid, float* tanh);
+  void (*widen)(Half, std::ptrdiff_t count, const std::uint16_t* from, float* to);
+  void (*narrow)(Half, std::ptrdiff_t count, const float* from, std::uint16_t* to);
   const Cells* cells;  // the rest of it
 };
 

@@ -3,9 +3,9 @@
 
 #if defined(__x86_64__)
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
 #else
-#pragma GCC target("avx512f","avx512bw","avx512dq","avx512vl","avx2","fma")
+#pragma GCC target("avx512f","avx512bw","avx512dq","avx512vl","avx2","fma","f16c")
 #endif
 #define NAME avx512
 #define LABEL "avx512"

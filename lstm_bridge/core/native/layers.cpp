@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "casts.hpp"
+#include "mlx/device.h"
 #include "mlx/ops.h"
 #include "primitive.hpp"
 
@@ -32,6 +34,19 @@ Call views(const Given& given) {
 void compute(const Call& call, const Outputs& to) {
   Scratch scratch;
   variant().forward(call.shape, call.weights(scratch), call.inputs(scratch), to);
+}
+
+// f of the same in float32, with the results in the precision of what was given.
+template <class F>
+std::optional<Arrays> in_float32(const Given& given, bool mixture, F&& f) {
+  const auto own = precision({given, given + kPlaces}, mixture);
+  if (!own || mx::default_device().type != mx::Device::cpu) return std::nullopt;
+  Arrays held;
+  held.reserve(kPlaces);
+  Given wide = {};
+  for (int k = 0; k < kPlaces; ++k)
+    if (given[k]) wide[k] = k == kMask ? given[k] : &held.emplace_back(widened(*given[k]));
+  return narrowed(f(wide), *own);
 }
 
 // What is asked of a stack of layers.
@@ -126,17 +141,13 @@ struct Stack {
   }
 };
 
-}  // namespace
-
-std::optional<Arrays> lstm(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
-                           const Maybe& bias, const Maybe& Wp, const Maybe& h0, const Maybe& c0,
-                           const Maybe& mask, bool reverse, bool zero_masked, bool cells) {
-  const Given given = {&x,     &Wx,    &Wh,     at(bias), nullptr,
-                       at(Wp), at(h0), at(c0), at(mask)};
+std::optional<Arrays> lstm_of(const Given& given, bool reverse, bool zero_masked, bool cells) {
+  const mx::array& x = *given[kX];
   if (!served(given) || x.ndim() != 3 || !fits(given, x.shape(0), x.shape(1), x.shape(2)) ||
       !states_fit(given, x.shape(1)))
     return std::nullopt;
-  const int L = x.shape(0), N = x.shape(1), H = Wx.shape(0) / 4, P = Wh.shape(1);
+  const int L = x.shape(0), N = x.shape(1), P = given[kWh]->shape(1);
+  const int H = given[kWx]->shape(0) / 4;
   if (operations(double(L) * N, given) > kAtOnce || !all_there(given))
     return fused(given, reverse, zero_masked, false, cells);
   Call call = views(given);
@@ -152,9 +163,9 @@ std::optional<Arrays> lstm(const mx::array& x, const mx::array& Wx, const mx::ar
   return done;
 }
 
-std::optional<Arrays> layers(const mx::array& x, const Arrays& weights, bool biased, bool projected,
-                             int directions, const Maybe& h0, const Maybe& c0, const Maybe& mask,
-                             bool batch_first) {
+std::optional<Arrays> layers_of(const mx::array& x, const Arrays& weights, bool biased,
+                                bool projected, int directions, const Maybe& h0, const Maybe& c0,
+                                const Maybe& mask, bool batch_first) {
   const std::size_t per = 2 + 2 * biased + projected;
   if (x.ndim() != 3 || weights.empty() || directions < 1 || directions > 2 ||
       weights.size() % (per * directions))
@@ -172,16 +183,30 @@ std::optional<Arrays> layers(const mx::array& x, const Arrays& weights, bool bia
   return stack.small() ? stack.at_once() : stack.later();
 }
 
-std::optional<Arrays> cell(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
-                           const Maybe& bias, const Maybe& bias_h, const Maybe& h0,
-                           const Maybe& c0) {
-  const Given given = {&x,     &Wx,    &Wh,    at(bias), at(bias_h), nullptr,
-                       at(h0), at(c0), nullptr};
+// The same with another x, and states that have an axis for the batch.
+struct Flat {
+  Maybe states[2];
+  Given given;
+
+  Flat(const Given& from, const mx::array& x, bool alone) {
+    std::copy_n(from, kPlaces, given);
+    given[kX] = &x;
+    for (const Place state : {kH0, kC0}) {
+      if (!alone || !from[state]) continue;
+      Maybe& own = states[state - kH0];
+      own = mx::expand_dims(*from[state], 0);
+      given[state] = &*own;
+    }
+  }
+};
+
+std::optional<Arrays> cell_of(const Given& given) {
+  const mx::array& x = *given[kX];
   const int rank = static_cast<int>(x.ndim());
   if (rank < 1 || rank > 2 || !served(given)) return std::nullopt;
   const int N = rank == 2 ? x.shape(0) : 1, D = x.shape(-1);
   if (!fits(given, 1, N, D)) return std::nullopt;
-  const int H = Wx.shape(0) / 4;
+  const int H = given[kWx]->shape(0) / 4;
   mx::Shape shape = {H};
   if (rank == 2) shape = {N, H};
   for (const mx::array* const state : {given[kH0], given[kC0]})
@@ -202,24 +227,19 @@ std::optional<Arrays> cell(const mx::array& x, const mx::array& Wx, const mx::ar
     return Arrays{h, c};
   }
   const mx::array x3 = mx::reshape(x, {1, N, D});
-  const auto flat = [&](const Maybe& state) {
-    return state && rank == 1 ? Maybe(mx::reshape(*state, {1, H})) : state;
-  };
-  const Maybe h2 = flat(h0), c2 = flat(c0);
-  const Given later = {&x3, &Wx, &Wh, at(bias), at(bias_h), nullptr, at(h2), at(c2), nullptr};
-  const Arrays done = fused(later, false, false, false, false);
+  const Flat flat(given, x3, rank == 1);
+  const Arrays done = fused(flat.given, false, false, false, false);
   if (rank == 2) return Arrays{done[1], done[2]};
   return Arrays{mx::reshape(done[1], shape), mx::reshape(done[2], shape)};
 }
 
-std::optional<Arrays> trajectory(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
-                                 const Maybe& bias, const Maybe& h0, const Maybe& c0) {
-  const Given given = {&x, &Wx, &Wh, at(bias), nullptr, nullptr, at(h0), at(c0), nullptr};
+std::optional<Arrays> trajectory_of(const Given& given) {
+  const mx::array& x = *given[kX];
   const int rank = static_cast<int>(x.ndim());
   if (rank < 2 || rank > 3 || !served(given)) return std::nullopt;
   const int N = rank == 3 ? x.shape(0) : 1, L = x.shape(-2), D = x.shape(-1);
   if (!fits(given, L, N, D)) return std::nullopt;
-  const int H = Wx.shape(0) / 4;
+  const int H = given[kWx]->shape(0) / 4;
   mx::Shape state = {H}, all = {L, H};
   if (rank == 3) {
     state = {N, H};
@@ -246,16 +266,54 @@ std::optional<Arrays> trajectory(const mx::array& x, const mx::array& Wx, const 
     return Arrays{y, cells};
   }
   const mx::array steps = rank == 3 ? mx::swapaxes(x, 0, 1) : mx::expand_dims(x, 1);
-  const auto flat = [&](const Maybe& one) {
-    return one && rank == 2 ? Maybe(mx::expand_dims(*one, 0)) : one;
-  };
-  const Maybe h2 = flat(h0), c2 = flat(c0);
-  const Given later = {&steps, &Wx, &Wh, at(bias), nullptr, nullptr, at(h2), at(c2), nullptr};
-  const Arrays done = fused(later, false, false, false, true);
+  const Flat flat(given, steps, rank == 2);
+  const Arrays done = fused(flat.given, false, false, false, true);
   const auto back = [&](const mx::array& a) {
     return rank == 3 ? mx::swapaxes(a, 0, 1) : mx::squeeze(a, 1);
   };
   return Arrays{back(done[0]), back(done[3])};
+}
+
+}  // namespace
+
+std::optional<Arrays> lstm(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
+                           const Maybe& bias, const Maybe& Wp, const Maybe& h0, const Maybe& c0,
+                           const Maybe& mask, bool reverse, bool zero_masked, bool cells) {
+  const Given given = {&x,     &Wx,    &Wh,    at(bias), nullptr,
+                       at(Wp), at(h0), at(c0), at(mask)};
+  return in_float32(given, !Wp, [&](const Given& wide) {
+    return lstm_of(wide, reverse, zero_masked, cells);
+  });
+}
+
+std::optional<Arrays> layers(const mx::array& x, const Arrays& weights, bool biased, bool projected,
+                             int directions, const Maybe& h0, const Maybe& c0, const Maybe& mask,
+                             bool batch_first) {
+  std::vector<const mx::array*> all = {&x, at(h0), at(c0)};
+  for (const mx::array& w : weights) all.push_back(&w);
+  const auto own = precision(all, false);
+  if (!own || mx::default_device().type != mx::Device::cpu) return std::nullopt;
+  if (*own == mx::float32)
+    return layers_of(x, weights, biased, projected, directions, h0, c0, mask, batch_first);
+  const auto wide = [](const Maybe& state) { return state ? Maybe(widened(*state)) : state; };
+  Arrays wide_weights;
+  for (const mx::array& w : weights) wide_weights.push_back(widened(w));
+  return narrowed(layers_of(widened(x), wide_weights, biased, projected, directions, wide(h0),
+                            wide(c0), mask, batch_first),
+                  *own);
+}
+
+std::optional<Arrays> cell(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
+                           const Maybe& bias, const Maybe& bias_h, const Maybe& h0,
+                           const Maybe& c0) {
+  return in_float32({&x, &Wx, &Wh, at(bias), at(bias_h), nullptr, at(h0), at(c0), nullptr}, false,
+                    cell_of);
+}
+
+std::optional<Arrays> trajectory(const mx::array& x, const mx::array& Wx, const mx::array& Wh,
+                                 const Maybe& bias, const Maybe& h0, const Maybe& c0) {
+  return in_float32({&x, &Wx, &Wh, at(bias), nullptr, nullptr, at(h0), at(c0), nullptr}, true,
+                    trajectory_of);
 }
 
 }  // namespace lstm_bridge

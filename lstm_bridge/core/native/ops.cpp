@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "casts.hpp"
 #include "mlx/device.h"
 #include "mlx/ops.h"
 #include "mlx/primitives.h"
@@ -214,15 +215,8 @@ Arrays at_once(const OpKind& kind, const MaybeArrays& inputs, const Settings& se
   return all;
 }
 
-}  // namespace
-
-std::optional<Arrays> run_op(const std::string& name, const MaybeArrays& inputs,
-                             const Settings& settings) {
-  const OpKind* const kind = op_kind(name);
-  const mx::Device device = mx::default_device();
-  if (!kind || device.type != mx::Device::cpu ||
-      inputs.size() != static_cast<std::size_t>(kind->inputs))
-    return std::nullopt;
+std::optional<Arrays> run_wide(const OpKind* kind, const MaybeArrays& inputs,
+                               const Settings& settings) {
   Request request{kind, {}, settings, {}};
   Arrays given;
   bool traced = false;
@@ -244,9 +238,28 @@ std::optional<Arrays> run_op(const std::string& name, const MaybeArrays& inputs,
   const std::vector<mx::Dtype> dtypes(shapes.size(), mx::float32);
   auto all = mx::array::make_arrays(
       std::move(shapes), dtypes,
-      std::make_shared<There>(mx::default_stream(device), std::move(request)), given);
+      std::make_shared<There>(mx::default_stream(mx::Device::cpu), std::move(request)), given);
   all.erase(all.begin() + kind->outputs, all.end());
   return all;
+}
+
+}  // namespace
+
+std::optional<Arrays> run_op(const std::string& name, const MaybeArrays& inputs,
+                             const Settings& settings) {
+  const OpKind* const kind = op_kind(name);
+  if (!kind || mx::default_device().type != mx::Device::cpu ||
+      inputs.size() != static_cast<std::size_t>(kind->inputs))
+    return std::nullopt;
+  std::vector<const mx::array*> all;
+  for (const auto& one : inputs) all.push_back(one ? &*one : nullptr);
+  const auto own = precision(all, false);
+  if (!own) return std::nullopt;
+  if (*own == mx::float32) return run_wide(kind, inputs, settings);
+  MaybeArrays wide = inputs;
+  for (auto& one : wide)
+    if (one) one = widened(*one);
+  return narrowed(run_wide(kind, wide, settings), *own);
 }
 
 bool set_composed_op(const std::string& name, ComposedOp f) {

@@ -14,7 +14,7 @@ using MaybeArrays = std::vector<std::optional<mlx::core::array>>;
 using Settings = std::vector<double>;
 
 // Run the named operation, or return none where the kernel does not serve: another device, arrays
-// that do not fit each other, another dtype than float32.
+// that do not fit each other, another dtype than float32 or one half precision.
 //
 // inputs: in the operation's own order, some of them none.
 // settings: the operation's own numbers.

@@ -12,8 +12,6 @@ from lstm_bridge.core import native
 Inputs = Sequence[mx.array | None]
 Composed = Callable[[Inputs, Sequence[float]], list[mx.array]]
 
-_HALF = (mx.float16, mx.bfloat16)
-
 
 class Operation:
     """One operation of the kernel.
@@ -45,14 +43,6 @@ class Operation:
         if self._known_to is not module:
             module.set_composed_op(self.name, self._composed_alone)
             self._known_to = module
-        dtypes = {a.dtype for a in inputs if a is not None and a.dtype != mx.bool_}
-        if len(dtypes) != 1:
-            return None
-        dtype = dtypes.pop()
-        if dtype in _HALF:
-            wide = [a if a is None or a.dtype != dtype else a.astype(mx.float32) for a in inputs]
-            done: list[mx.array] | None = module.run_op(self.name, wide, settings)
-            return None if done is None else [a.astype(dtype) for a in done]
         return module.run_op(self.name, inputs, settings)  # type: ignore[no-any-return]
 
     def _composed_alone(self, inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:

@@ -9,6 +9,10 @@
 #include <utility>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "cells.hpp"
 #include "kernel.hpp"
 #include "threads.hpp"

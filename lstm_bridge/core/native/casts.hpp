@@ -1,0 +1,22 @@
+// Half precision around the float32 kernel: what comes in is widened, what goes out narrowed.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "mlx/array.h"
+
+namespace lstm_bridge {
+
+using MaybeResults = std::optional<std::vector<mlx::core::array>>;
+
+// The arrays' own precision, float32 or a half one, booleans and null aside; float32 of several,
+// where a mixture is allowed. None for others.
+std::optional<mlx::core::Dtype> precision(const std::vector<const mlx::core::array*>& arrays,
+                                          bool mixture);
+
+// The array in float32, or float32 in another precision; at the call where the array is there.
+mlx::core::array widened(const mlx::core::array& a);
+MaybeResults narrowed(MaybeResults done, mlx::core::Dtype own);
+
+}  // namespace lstm_bridge
