@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from lstm_bridge.converters.keras_graph import CONSTANT
 from lstm_bridge.converters.keras_options import Config, Reader
 from lstm_bridge.converters.keras_tensorflow import arguments
-
-_CONSTANT = "_CONSTANT_VALUE"  # tf.keras's mark of an argument that is no tensor
 
 
 class History(NamedTuple):
@@ -67,7 +66,7 @@ def legacy(
     entries, kwargs = _entries(node, names, reader, where)
     if not kwargs.get("training"):
         kwargs.pop("training", None)
-    tensors = [_legacy_value(entry[:3], names) for entry in entries if entry[0] != _CONSTANT]
+    tensors = [_legacy_value(entry[:3], names) for entry in entries if entry[0] != CONSTANT]
     if len(tensors) == 1:
         return (tensors[0],), kwargs
     if recurrent:
@@ -79,9 +78,21 @@ def function_call(
     node: Any, names: set[str], layer: Config, reader: Reader, where: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A call of a TensorFlow function: its first argument, or the members of it, are entries."""
-    entries, kwargs = _entries(node, names, reader, where)
-    first = [e[2] if e[0] == _CONSTANT else _legacy_value(e[:3], names) for e in entries]
-    return arguments(layer, first[0] if _is_history(node) else first, kwargs, reader, where)
+    _, kwargs = _entries(_first_entry(node), names, reader, where)
+    return arguments(layer, _first_argument(node, names), kwargs, reader, where)
+
+
+def _first_entry(node: Any) -> Any:
+    """The first entry of a nest; all of them carry the same keywords."""
+    while isinstance(node, list) and node and not _is_history(node):
+        node = node[0]
+    return node
+
+
+def _first_argument(node: Any, names: set[str]) -> Any:
+    if _is_history(node):
+        return node[2] if node[0] == CONSTANT else _legacy_value(node[:3], names)
+    return [_first_argument(one, names) for one in node] if isinstance(node, list) else node
 
 
 def _entries(
@@ -103,6 +114,8 @@ def _legacy_value(value: Any, names: set[str]) -> Any:
         return History(value[0], value[1], value[2])
     if isinstance(value, list):
         return [_legacy_value(v, names) for v in value]
+    if isinstance(value, dict):
+        return {k: _legacy_value(v, names) for k, v in value.items()}
     return value
 
 
@@ -112,7 +125,7 @@ def _is_history(value: Any) -> bool:
         and len(value) in (3, 4)
         and isinstance(value[0], str)
         and all(type(n) is int for n in value[1:3])
-    ) or (isinstance(value, list) and len(value) == 4 and value[0] == _CONSTANT)
+    ) or (isinstance(value, list) and len(value) == 4 and value[0] == CONSTANT)
 
 
 def _history(value: Any, reader: Reader, where: str) -> History:
@@ -139,6 +152,8 @@ def histories_in(value: Any) -> Iterator[History]:
     """Yield the Histories of a nest, in order."""
     if isinstance(value, History):
         yield value
+    elif isinstance(value, slice):
+        yield from histories_in([value.start, value.stop, value.step])
     elif isinstance(value, list | tuple):
         for item in value:
             yield from histories_in(item)

@@ -267,6 +267,8 @@ def _recounted(value: Any, first: Mapping[str, int]) -> Any:
         return value._replace(call=value.call - first.get(value.layer, 0))
     if isinstance(value, Constant):
         return value
+    if isinstance(value, slice):
+        return slice(*(_recounted(v, first) for v in (value.start, value.stop, value.step)))
     if isinstance(value, list | tuple):
         return type(value)(_recounted(v, first) for v in value)
     if isinstance(value, Mapping):

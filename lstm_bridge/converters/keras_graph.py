@@ -19,6 +19,9 @@ _CODE = {
 }
 _KERAS = ("keras", "tensorflow.keras", "tf_keras", "keras_core")
 
+CONSTANT = "_CONSTANT_VALUE"
+"""tf.keras 2's mark of an argument that is no tensor."""
+
 Node = tuple[str, int]  # a layer, and which of its calls
 
 
@@ -103,7 +106,8 @@ def _histories(call: Any) -> Iterator[Node]:
             yield from _histories(value)
     elif isinstance(call, list):
         if len(call) in (3, 4) and isinstance(call[0], str) and isinstance(call[1], int):
-            yield call[0], call[1]
+            if call[0] != CONSTANT:
+                yield call[0], call[1]
         else:
             for value in call:
                 yield from _histories(value)

@@ -32,6 +32,7 @@ class Rule(NamedTuple):
 
 
 _AXIS = {"axis": "axis"}
+_TYPED = {"dtype": "dtype"}
 _REDUCED = {"axis": "axis", "keepdims": "keepdims"}
 
 _BINARY = {
@@ -40,7 +41,7 @@ _BINARY = {
     "math.floordiv": "FloorDivide", "math.pow": "Power", "math.maximum": "Maximum",
     "math.minimum": "Minimum", "math.equal": "Equal", "math.not_equal": "NotEqual",
     "math.greater": "Greater", "math.greater_equal": "GreaterEqual", "math.less": "Less",
-    "math.less_equal": "LessEqual", "math.logical_and": "LogicalAnd",
+    "math.floormod": "Mod", "math.less_equal": "LessEqual", "math.logical_and": "LogicalAnd",
     "math.logical_or": "LogicalOr", "__operators__.eq": "Equal", "__operators__.ne": "NotEqual",
 }  # fmt: skip
 _UNARY = {
@@ -66,10 +67,12 @@ RULES: Mapping[str, Rule] = {
     **{name: Rule(to) for name, to in _UNARY.items()},
     **{name: Rule(to, (), _REDUCED) for name, to in _REDUCTIONS.items()},
     "__operators__.getitem": Rule("GetItem", ("slice_spec",)),
+    "broadcast_to": Rule("BroadcastTo", ("shape",)),
     "cast": Rule("Cast", ("dtype",)),
     "clip_by_value": Rule("Clip", ("clip_value_min", "clip_value_max")),
     "concat": Rule("Concatenate", (), _AXIS),
     "expand_dims": Rule("ExpandDims", ("axis",)),
+    "fill": Rule("Full", ("value",)),
     "gather": Rule("Take", ("indices",), _AXIS, {"axis": 0}),
     "linalg.matmul": Rule("Matmul", ("b",), {k: k for k in ("transpose_a", "transpose_b")}),
     "math.cumsum": Rule("Cumsum", (), _AXIS, {"axis": 0}),
@@ -78,8 +81,17 @@ RULES: Mapping[str, Rule] = {
     "nn.leaky_relu": Rule("LeakyRelu", (), {"alpha": "negative_slope"}),
     "nn.log_softmax": Rule("LogSoftmax", (), _AXIS),
     "nn.softmax": Rule("Softmax", (), _AXIS),
+    "one_hot": Rule("OneHot", ("depth",), {"axis": "axis", "dtype": "dtype"}),
+    "ones": Rule("Ones", (), _TYPED),
+    "pad": Rule("Pad", (), {k: k for k in ("constant_values", "mode")} | {"paddings": "pad_width"}),
+    "range": Rule("Range", (), {k: k for k in ("limit", "delta", "dtype")}),
+    "repeat": Rule("Repeat", ("repeats",), _AXIS),
     "reshape": Rule("Reshape", ("shape",)),
     "reverse": Rule("Flip", ("axis",)),
+    "sequence_mask": Rule("SequenceMask", ("maxlen",), _TYPED),
+    "shape": Rule("Shape", (), {"out_type": "dtype"}),
+    "size": Rule("Size", (), {"out_type": "dtype"}),
+    "slice": Rule("Slice", ("begin", "size")),
     "split": Rule("Split", ("num_or_size_splits",), _AXIS),
     "squeeze": Rule("Squeeze", (), _AXIS),
     "stack": Rule("Stack", (), _AXIS),
@@ -87,6 +99,7 @@ RULES: Mapping[str, Rule] = {
     "unstack": Rule("Unstack", (), _AXIS),
     "transpose": Rule("Transpose", (), {"perm": "axes"}),
     "where": Rule("Where", ("x", "y")),
+    "zeros": Rule("Zeros", (), _TYPED),
 }
 """Function of tf.keras 2 → the operation of Keras 3: the only list of them."""
 
@@ -98,6 +111,13 @@ def as_operation(layer: Config, reader: Reader, where: str) -> Config:
         ConfigError: a function outside the table.
     """
     function = _function(layer)
+    if function == "einsum":  # whose operands are no named arguments of it
+        raise reader.refuse(
+            where,
+            "a function whose file says what it was applied to",
+            "tf.einsum, of which tf.keras 2 writes the equation and not the tensors",
+            "wrap it in a layer, or write it with matmul, before saving the model",
+        )
     if function not in RULES:
         raise reader.refuse(
             where,

@@ -148,6 +148,11 @@ def _plain(name: str) -> Operation:
     return lambda x: ACTIVATIONS[name].f(x)
 
 
+def _range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None) -> Array:
+    made = np.arange(start, step=delta) if limit is None else np.arange(start, limit, delta)
+    return made.astype(_kind(dtype, made.dtype))
+
+
 def _cosine(arrays: Any) -> Array:
     x, y = arrays
     lengths = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
@@ -177,6 +182,18 @@ _MORE: dict[str, Operation] = {
         x.shape, fill_value, _kind(dtype, x.dtype)
     ),
     "ConvertToTensor": _cast,
+    "Shape": lambda x, dtype=None: np.array(x.shape),
+    "Size": lambda x, dtype=None: np.array(x.size),
+    "Zeros": lambda shape, dtype="float32": np.zeros(shape, _kind(dtype, np.dtype(float))),
+    "Ones": lambda shape, dtype="float32": np.ones(shape, _kind(dtype, np.dtype(float))),
+    "Full": lambda shape, value, dtype=None: np.full(shape, value),
+    "Range": _range,
+    "Slice": lambda x, begin, size: x[
+        tuple(slice(b, None if n == -1 else b + n) for b, n in zip(begin, size, strict=True))
+    ],
+    "SequenceMask": lambda lengths, maxlen, dtype="bool": (
+        np.arange(maxlen) < np.asarray(lengths)[..., None]
+    ).astype(_kind(dtype, np.dtype(bool))),
     "StopGradient": lambda variable: variable,
     "Copy": lambda x: x[...],
     "Ravel": lambda x: x.reshape(-1),

@@ -10,7 +10,7 @@ from lstm_bridge.converters.keras_calls import Call, Wiring, wiring
 from lstm_bridge.converters.keras_layers import is_operation, layer_config, unsupported
 from lstm_bridge.converters.keras_options import Config, Reader
 from lstm_bridge.converters.keras_tree import MODELS as MODEL_CLASSES
-from lstm_bridge.errors import BridgeError, ConfigError
+from lstm_bridge.errors import BridgeError, ConfigError, UsageError
 from lstm_bridge.keras.layers import call_spec
 from lstm_bridge.models.classes import make
 from lstm_bridge.models.graph import Graph, Node, Ref
@@ -28,6 +28,7 @@ from lstm_bridge.models.keras.shapes import (
     plain_shapes,
     standing,
 )
+from lstm_bridge.models.keras.sizes import Sizes, holds
 from lstm_bridge.models.whole import MODELS as MODEL_KINDS
 from lstm_bridge.models.whole import Part
 
@@ -109,6 +110,8 @@ class _Builder:
             if is_operation(self._wires.layers[call.layer]):
                 self._add_operation(call, args, kwargs)
                 return
+            if holds(Sizes, [args, kwargs]):
+                raise UsageError("a layer", expected="arrays", got="sizes of arrays")
             if call.layer not in self._parts:
                 self._parts[call.layer] = self._part(call.layer, args, kwargs)
             layer: Any = self._parts[call.layer].module
@@ -210,6 +213,9 @@ class _Builder:
 
     def finish(self, name: str) -> KerasModel:
         """Return the model."""
+        if holds(Sizes, self._shaped(self._wires.outputs)):
+            expected, fix = "arrays for outputs", "return what is made of the sizes"
+            raise self._reader.refuse(self._where + name, expected, "sizes of arrays", fix)
         outputs = self._referred(self._wires.outputs)
         nodes = (*self._nodes, Node("output", "output", "", (outputs,)))
         order = [n for n in self._wires.layers if n in self._parts]

@@ -17,6 +17,7 @@ from lstm_bridge.core.activations import get as activation
 from lstm_bridge.errors import ShapeError, UnsupportedError
 from lstm_bridge.models.graph import Operation
 from lstm_bridge.models.keras.nest import in_order
+from lstm_bridge.models.keras.sizes import Sizes, on_sizes, shape_of, whole
 
 _DTYPES = {
     "bool": mx.bool_, "int8": mx.int8, "int16": mx.int16, "int32": mx.int32, "int64": mx.int64,
@@ -64,7 +65,27 @@ def _getitem(x: mx.array, key: Any) -> mx.array:
 
 
 def _reshape(x: mx.array, newshape: Sequence[int]) -> mx.array:
-    return x.reshape(tuple(-1 if n is None else n for n in newshape))
+    return x.reshape(whole(newshape))
+
+
+def _full(shape: Any, value: Any, dtype: Any = None) -> mx.array:
+    kind = None if dtype is None else _dtype(dtype)
+    whole_number = isinstance(value, int) and not isinstance(value, bool)
+    return mx.full(whole(shape), value, mx.int32 if kind is None and whole_number else kind)
+
+
+def _range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None) -> mx.array:
+    start, limit = (0, start) if limit is None else (start, limit)
+    return mx.arange(start, limit, delta, None if dtype is None else _dtype(dtype))
+
+
+def _slice(x: mx.array, begin: Sequence[int], size: Sequence[int]) -> mx.array:
+    pairs = zip(whole(begin), whole(size), strict=True)
+    return x[tuple(slice(b, None if n == -1 else b + n) for b, n in pairs)]
+
+
+def _sequence_mask(lengths: mx.array, maxlen: int, dtype: Any = "bool") -> mx.array:
+    return (mx.arange(maxlen) < lengths[..., None]).astype(_dtype(dtype))
 
 
 def _where(condition: Any, x1: Any = None, x2: Any = None) -> mx.array:
@@ -122,7 +143,7 @@ def _normalize(x: mx.array, axis: int = -1, order: Any = 2, epsilon: Any = None)
 def _pad(
     x: mx.array, constant_values: Any = None, pad_width: Any = 0, mode: str = "constant"
 ) -> mx.array:
-    if mode != "constant":
+    if mode.lower() != "constant":
         raise UnsupportedError("Pad", expected="mode 'constant'", got=repr(mode))
     width = [tuple(w) for w in pad_width] if isinstance(pad_width, list | tuple) else pad_width
     return mx.pad(x, width, constant_values=constant_values or 0)
@@ -224,6 +245,14 @@ _BY_CLASS: Mapping[str, Operation] = {
     "FullLike": _full_like,
     "Cast": lambda x, dtype: x.astype(_dtype(dtype)),
     "ConvertToTensor": _convert,
+    "Shape": shape_of,
+    "Size": lambda x, dtype=None: shape_of(x).prod(),
+    "Zeros": lambda shape, dtype="float32": mx.zeros(whole(shape), _dtype(dtype)),
+    "Ones": lambda shape, dtype="float32": mx.ones(whole(shape), _dtype(dtype)),
+    "Full": _full,
+    "Range": _range,
+    "Slice": _slice,
+    "SequenceMask": _sequence_mask,
     "StopGradient": lambda variable: mx.stop_gradient(variable),
     "Copy": lambda x: x[...],
     "ExpandDims": lambda x, axis: mx.expand_dims(x, axis),
@@ -233,11 +262,11 @@ _BY_CLASS: Mapping[str, Operation] = {
     "Transpose": lambda x, axes=None: mx.transpose(x, axes),
     "Swapaxes": lambda x, axis1, axis2: mx.swapaxes(x, axis1, axis2),
     "Moveaxis": lambda x, source, destination: mx.moveaxis(x, source, destination),
-    "BroadcastTo": lambda x, shape: mx.broadcast_to(x, shape),
+    "BroadcastTo": lambda x, shape: mx.broadcast_to(x, whole(shape)),
     "Flip": _flip,
     "Roll": lambda x, shift, axis=None: mx.roll(x, shift, axis),
     "Repeat": _repeat,
-    "Tile": lambda x, repeats: mx.tile(x, repeats),
+    "Tile": lambda x, repeats: mx.tile(x, whole(repeats)),
     "Pad": _pad,
     "Concatenate": lambda xs, axis=0: mx.concatenate(list(xs), axis=axis),
     "Stack": lambda x, axis=0: mx.stack(list(x), axis=axis),
@@ -292,7 +321,9 @@ _BY_CLASS: Mapping[str, Operation] = {
     "Gelu": lambda x, approximate=True: gelu(x, approximate),
 }
 
-KERAS_OPERATIONS: dict[str, Operation] = {f"keras.{k}": v for k, v in _BY_CLASS.items()}
+KERAS_OPERATIONS: dict[str, Operation] = {
+    f"keras.{name}": on_sizes(name, operation) for name, operation in _BY_CLASS.items()
+}
 """Function name in a graph → function."""
 
 _OPEN = (7, 11)  # two sizes for an open one: what depends on it differs between them
@@ -301,6 +332,8 @@ _OPEN = (7, 11)  # two sizes for an open one: what depends on it differs between
 def inferred_shape(operation: Operation, args: Any, kwargs: Mapping[str, Any]) -> Any:
     """Return the shape of what an operation returns; None where it hangs on an open size.
 
+    Of sizes of arrays, what they are with either of two open sizes.
+
     Args:
         operation: the function.
         args: its arguments, with an object that has a ``shape`` for each array.
@@ -308,21 +341,27 @@ def inferred_shape(operation: Operation, args: Any, kwargs: Mapping[str, Any]) -
     """
     found = [operation(*_filled(args, size), **_filled(dict(kwargs), size)) for size in _OPEN]
     if isinstance(found[0], list | tuple):
-        return [_common(a, b) for a, b in zip(*found, strict=True)]
+        return [_common(*pair) for pair in zip(*found, strict=True)]
     return _common(*found)
 
 
-def _common(a: mx.array, b: mx.array) -> tuple[int | None, ...]:
+def _common(a: Any, b: Any) -> Any:
+    if not isinstance(a, mx.array):
+        return Sizes(dict(zip(_OPEN, (a, b), strict=True)))
     return tuple(m if m == n else None for m, n in zip(a.shape, b.shape, strict=True))
 
 
 def _filled(value: Any, size: int) -> Any:
     if isinstance(value, mx.array):
         return value
+    if isinstance(value, Sizes):
+        return value.values[size]
     if hasattr(value, "shape"):
         return mx.zeros([size if n is None else n for n in value.shape])
     if isinstance(value, list | tuple):
         return type(value)(_filled(v, size) for v in value)
     if isinstance(value, Mapping):
         return {k: _filled(v, size) for k, v in value.items()}
+    if isinstance(value, slice):
+        return slice(*(_filled(v, size) for v in (value.start, value.stop, value.step)))
     return value

@@ -11,6 +11,7 @@ from lstm_bridge.models.keras.nest import in_order
 from lstm_bridge.models.keras.operations import KERAS_OPERATIONS, inferred_shape
 from lstm_bridge.models.keras.over_time import TimeDistributedModel
 from lstm_bridge.models.keras.runtime import KerasModel
+from lstm_bridge.models.keras.sizes import Sizes
 
 
 class Shaped:
@@ -27,6 +28,8 @@ def mapped(function: Any, value: Any) -> Any:
         return made if isinstance(value, list) else tuple(made)
     if isinstance(value, Mapping):
         return {k: function(v) for k, v in value.items()}
+    if isinstance(value, slice):
+        return slice(*(function(v) for v in (value.start, value.stop, value.step)))
     return value
 
 
@@ -35,7 +38,7 @@ def is_several(shapes: Any) -> bool:
     if isinstance(shapes, Mapping):
         return True
     return isinstance(shapes, list | tuple) and any(
-        isinstance(s, list | tuple | Mapping) for s in shapes
+        isinstance(s, list | tuple | Mapping | Sizes) for s in shapes
     )
 
 
@@ -54,7 +57,9 @@ def _each(shapes: Any) -> Iterator[Any]:
 
 
 def standing(shapes: Any) -> Any:
-    """A stand-in for each array of a nest."""
+    """A stand-in for each array of a nest; sizes of arrays stand for themselves."""
+    if isinstance(shapes, Sizes):
+        return shapes
     if not is_several(shapes):
         return Shaped(shapes)
     if isinstance(shapes, Mapping):
@@ -64,6 +69,8 @@ def standing(shapes: Any) -> Any:
 
 def plain_shapes(shapes: Any) -> Any:
     """The same as JSON has it."""
+    if isinstance(shapes, Sizes):
+        return list(shapes.shape)
     if isinstance(shapes, list | tuple):
         return [plain_shapes(s) for s in shapes]
     return mapped(plain_shapes, shapes)
