@@ -1,6 +1,6 @@
 r"""THE EQUATIONS of one GRU step (Cho et al. 2014), in both forms of its reset gate.
 
-Shape letters: N batch, D input, H hidden.
+Shape letters: N batch, L length, D input, H hidden.
 
 .. math::
     z^r_t, z^z_t, z^n_t &= W_x x_t + b          && [N, 3H], \text{ gates in order } r, z, n \\
@@ -12,12 +12,16 @@ Shape letters: N batch, D input, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 
+from lstm_bridge.core import recurrence
 from lstm_bridge.core.activations import Activation
 from lstm_bridge.core.affine import affine, by_kernel
+from lstm_bridge.core.native.ops import Inputs, Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +89,91 @@ def step(
 
 def _mixed(z: mx.array, h: mx.array, n: mx.array) -> mx.array:
     return z * h + (1 - z) * n
+
+
+def run(
+    weights: GRUWeights,
+    x: mx.array,
+    h: mx.array | None = None,
+    *,
+    reverse: bool = False,
+    mask: mx.array | None = None,
+    zero_masked: bool = False,
+    activation: Activation = mx.tanh,
+    recurrent_activation: Activation = mx.sigmoid,
+    h_mask: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """Run one layer in one direction over a batch of sequences.
+
+    Args:
+        weights: canonical weights.
+        x: inputs, ``[L, N, D]``, L ≥ 1.
+        h: state before the first step, ``[N, H]``. Default: zeros.
+        reverse: start at the last step. Outputs keep the input's time positions. Default: False.
+        mask: boolean, ``[L, N]``; where False the step carries h unchanged. Default: None.
+        zero_masked: masked outputs are zero instead of repeating the output before. Default: False.
+        activation: as in ``step``. Default: tanh.
+        recurrent_activation: as in ``step``. Default: sigmoid.
+        h_mask: as in ``step``. Default: None.
+
+    Returns:
+        Outputs ``[L, N, H]`` and the last state ``[N, H]``.
+    """
+    if activation is mx.tanh and recurrent_activation is mx.sigmoid and h_mask is None:
+        done = _fused(weights, x, h, mask, (reverse, zero_masked))
+        if done is not None:
+            return done[0], done[1]
+    zx = weights.input_part(x)
+    advance = partial(
+        step,
+        weights=weights,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        h_mask=h_mask,
+    )
+    h = recurrence.start(h, zx[0], weights.Wh.shape[1])
+    return recurrence.run(advance, zx, h, reverse=reverse, mask=mask, zero_masked=zero_masked)
+
+
+def advance(weights: GRUWeights, x: mx.array, h: mx.array | None = None) -> mx.array:
+    """Take one step of ``[N, D]`` or ``[D]`` with tanh and sigmoid.
+
+    Args:
+        weights: canonical weights.
+        x: the input, ``[N, D]`` or ``[D]``.
+        h: previous hidden state, ``[N, H]`` or ``[H]`` as the input. Default: zeros.
+
+    Returns:
+        The next state, shaped like h.
+    """
+    done = _fused(weights, x, h, None, (False, False))
+    if done is not None:
+        return done[0]
+    zx = weights.input_part(x)
+    return step(zx, recurrence.start(h, zx, weights.Wh.shape[1]), weights)
+
+
+def _fused(
+    weights: GRUWeights,
+    x: mx.array,
+    h: mx.array | None,
+    mask: mx.array | None,
+    order: tuple[bool, bool],
+) -> list[mx.array] | None:
+    own = (weights.Wx, weights.Wh, weights.bias, weights.bias_h)
+    return _GRU.fused((x, *own, h, mask), (*order, weights.reset_after))
+
+
+def _composed(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
+    x, Wx, Wh, bias, bias_h, h, mask = inputs
+    assert x is not None
+    assert Wx is not None
+    assert Wh is not None
+    reverse, zero_masked, reset_after = (bool(one) for one in settings)
+    weights = GRUWeights(Wx, Wh, bias, bias_h, reset_after)
+    if x.ndim < recurrence.AXES:
+        return [advance(weights, x, h)] * 2
+    return list(run(weights, x, h, reverse=reverse, mask=mask, zero_masked=zero_masked))
+
+
+_GRU = Operation("LSTMBridgeGRU", _composed)

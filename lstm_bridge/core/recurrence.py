@@ -6,7 +6,7 @@ Shape letters: N batch, L length, H hidden. Time-major, so that one step is a co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,19 +14,23 @@ import mlx.nn as nn
 Step = Callable[[mx.array, mx.array], mx.array]
 """``(the input's part at t, h_{t-1}) -> h_t``."""
 
+AXES = 3
+"""Of a batch of sequences; a single step has fewer."""
 
-class Direction(NamedTuple):
-    """One direction of one layer.
 
-    Args:
-        input_part: the input of all steps in, its part of the gates out.
-        step: the cell.
-        H: width of the state.
-    """
+class Direction(Protocol):
+    """One direction of one layer: inputs and the first state to outputs and the last state."""
 
-    input_part: Callable[[mx.array], mx.array]
-    step: Step
-    H: int
+    def __call__(
+        self,
+        x: mx.array,
+        h: mx.array | None,
+        *,
+        reverse: bool,
+        mask: mx.array | None,
+        zero_masked: bool,
+    ) -> tuple[mx.array, mx.array]:
+        """Run it; the options are those of ``run``."""
 
 
 def run(
@@ -93,19 +97,18 @@ def run_layers(
             x = nn.Dropout(dropout)(x) if dropout < 1 else mx.zeros_like(x)
         outputs = []
         for direction, backward in zip(directions, (False, True), strict=False):
-            zx = direction.input_part(x)
-            start = zeros_on(zx[0], direction.H)
-            start = start if h0 is None else h0[len(hs)] + start
-            y, h = run(direction.step, zx, start, reverse=backward, mask=mask, zero_masked=True)
+            start = None if h0 is None else h0[len(hs)]
+            y, h = direction(x, start, reverse=backward, mask=mask, zero_masked=True)
             outputs.append(y)
             hs.append(h)
         x = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=-1)
     return x, mx.stack(hs)
 
 
-def zeros_on(zx: mx.array, H: int) -> mx.array:
-    """Return zeros ``[N, H]`` that hang on the first step's input part.
+def start(h: mx.array | None, zx: mx.array, H: int) -> mx.array:
+    """Return the state before the first step, ``[N, H]``, that hangs on the step's input part.
 
     MLX 0.32's addmm fails under vmap unless all its operands are mapped.
     """
-    return mx.where(mx.array(False), mx.stop_gradient(zx[..., :H]), 0)
+    zeros = mx.where(mx.array(False), mx.stop_gradient(zx[..., :H]), 0)
+    return zeros if h is None else h + zeros

@@ -60,12 +60,11 @@ def gru(
     batch_first: bool,
 ) -> tuple[mx.array, mx.array]:
     """Run a whole GRU, as :func:`lstm` does."""
-    directions = []
+    directions: list[Direction] = []
     for p in _groups(params, num_layers * (2 if bidirectional else 1)):
         biases = (p[2], p[3]) if has_biases else (None, None)
         weights = gru_core.GRUWeights(p[0], p[1], *biases)
-        step = partial(gru_core.step, weights=weights)
-        directions.append(Direction(weights.input_part, step, p[1].shape[1]))
+        directions.append(partial(gru_core.run, weights))
     return _run(directions, input, hx, dropout if train else 0.0, bidirectional, batch_first)
 
 
@@ -81,12 +80,11 @@ def _rnn(activation: Activation) -> Callable[..., tuple[mx.array, mx.array]]:
         bidirectional: bool,
         batch_first: bool,
     ) -> tuple[mx.array, mx.array]:
-        directions = []
+        directions: list[Direction] = []
         for p in _groups(params, num_layers * (2 if bidirectional else 1)):
-            bias = p[2] + p[3] if has_biases else None
-            weights = simple_rnn.SimpleRNNWeights(p[0], p[1], bias)
-            step = partial(simple_rnn.step, weights=weights, activation=activation)
-            directions.append(Direction(weights.input_part, step, p[1].shape[1]))
+            biases = (p[2], p[3]) if has_biases else (None, None)
+            weights = simple_rnn.SimpleRNNWeights(p[0], p[1], *biases)
+            directions.append(partial(simple_rnn.run, weights, activation=activation))
         return _run(directions, input, hx, dropout if train else 0.0, bidirectional, batch_first)
 
     return run

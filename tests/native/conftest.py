@@ -10,11 +10,12 @@ import pytest
 
 from lstm_bridge.core import native
 
-_spec = spec_from_file_location("native_problems", Path(__file__).with_name("problems.py"))
-assert _spec is not None
-assert _spec.loader is not None
-sys.modules["native_problems"] = module_from_spec(_spec)
-_spec.loader.exec_module(sys.modules["native_problems"])
+for _name, _file in (("native_problems", "problems.py"), ("native_one_state", "one_state.py")):
+    _spec = spec_from_file_location(_name, Path(__file__).with_name(_file))
+    assert _spec is not None
+    assert _spec.loader is not None
+    sys.modules[_name] = module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_name])
 
 STATUS = native.status()
 

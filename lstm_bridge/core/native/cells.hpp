@@ -119,6 +119,10 @@ struct SLSTMGradients {
   NormGradients norm[kSLSTMNorms];
 };
 
+// Cells whose output is their only state are described by the LSTM's own structs, P being H: a GRU's
+// weights have rows r, z, n, a simple RNN's one row per unit. Of Outputs they have y, h and, a GRU,
+// gates: r, z, n and the state's part of n, [L, N, gate_row()].
+
 // One instruction set's code.
 struct Cells {
   void (*affine)(const Affine&);
@@ -130,6 +134,12 @@ struct Cells {
   void (*mlstm_backward)(const MLSTM&, const MLSTMGradients&);
   void (*slstm)(const SLSTM&);
   void (*slstm_backward)(const SLSTM&, const SLSTMGradients&);
+  void (*gru)(const Shape&, const Weights&, const Inputs&, bool reset_after, const Outputs&);
+  void (*gru_backward)(const Shape&, const Weights&, const Inputs&, bool reset_after,
+                       const Cotangents&, const Gradients&);
+  void (*rnn)(const Shape&, const Weights&, const Inputs&, Squash, const Outputs&);
+  void (*rnn_backward)(const Shape&, const Weights&, const Inputs&, Squash, const Cotangents&,
+                       const Gradients&);
 };
 
 // Of the variant in use.

@@ -282,11 +282,115 @@ void slstm_back(const OpCall& call, const std::vector<View>& saved, const std::v
   cells().slstm_backward(s, d);
 }
 
+// --- gru and rnn: x [L, N, D], Wx, Wh, bias, bias_h, h0, mask; settings: reverse, zero_masked, and
+// reset_after or the activation. One step is [N, D] or [D], its state and outputs like it. ---
+
+enum OneStateInput { kOneX, kOneWx, kOneWh, kOneBias, kOneBiasH, kOneH0, kOneMask, kOneInputs };
+
+template <int G>
+Shapes one_state_shapes(const MaybeArrays& in, const Settings&) {
+  const auto& x = *in[kOneX];
+  const auto& Wh = *in[kOneWh];
+  const int rank = static_cast<int>(x.ndim());
+  if (rank < 1 || rank > 3 || Wh.ndim() != 2 || !x.size() || !Wh.size()) return {};
+  const int D = x.shape(-1), H = Wh.shape(1);
+  const int L = rank == 3 ? x.shape(0) : 1, N = rank > 1 ? x.shape(-2) : 1;
+  const bool stated = rank > 1 ? has(in, kOneH0, {N, H}) : has(in, kOneH0, {H});
+  if (!stated || !has(in, kOneWx, {G * H, D}) || !has(in, kOneWh, {G * H, H}) ||
+      !has(in, kOneBias, {G * H}) || !has(in, kOneBiasH, {G * H}) || !has(in, kOneMask, {L, N}))
+    return {};
+  mx::Shape state = {H}, y = {H};
+  if (rank > 1) state = y = {N, H};
+  if (rank > 2) y = {L, N, H};
+  if (G == 1) return {y, state};
+  Shape s;
+  s.H = H;
+  return {y, state, {L, N, static_cast<int>(s.gate_row())}};
+}
+
+double one_state_work(const MaybeArrays& in) {
+  const auto& x = *in[kOneX];
+  const double rows = static_cast<double>(x.size()) / x.shape(-1);
+  return 2.0 * rows * static_cast<double>(in[kOneWx]->size() + in[kOneWh]->size());
+}
+
+struct OneState {
+  Shape shape;
+  Weights weights;
+  Inputs inputs;
+  int kind;
+
+  OneState(const OpCall& call, Scratch& scratch) : kind(static_cast<int>(call.settings[2])) {
+    View x = call.in[kOneX];
+    while (x.rank < 3) x = x.inside();
+    const auto at = [&](int k) {
+      return contiguous<float>(call.in[static_cast<std::size_t>(k)], scratch);
+    };
+    const std::ptrdiff_t H = call.size(kOneWh, 1);
+    shape = {x.shape[0], x.shape[1], x.shape[2], H, H, call.settings[0] != 0, call.settings[1] != 0};
+    weights.Wx = matrix(call.in[kOneWx]);
+    weights.Wh = matrix(call.in[kOneWh]);
+    weights.bias = at(kOneBias);
+    weights.bias_h = at(kOneBiasH);
+    const bool direct = shape.D == 1 || x.strides[2] == 1;
+    inputs.x = direct ? static_cast<const float*>(x.data) : contiguous<float>(x, scratch);
+    inputs.x_step = direct ? x.strides[0] : shape.N * shape.D;
+    inputs.x_row = direct ? x.strides[1] : shape.D;
+    inputs.h0 = at(kOneH0);
+    inputs.mask = contiguous<bool>(call.in[kOneMask], scratch);
+  }
+};
+
+void gru_forward(const OpCall& call, const Places& out) {
+  Scratch scratch;
+  const OneState c(call, scratch);
+  Outputs to;
+  to.y = out[0];
+  to.h = out[1];
+  to.gates = place(out, 2);
+  cells().gru(c.shape, c.weights, c.inputs, c.kind != 0, to);
+}
+
+void rnn_forward(const OpCall& call, const Places& out) {
+  Scratch scratch;
+  const OneState c(call, scratch);
+  Outputs to;
+  to.y = out[0];
+  to.h = out[1];
+  cells().rnn(c.shape, c.weights, c.inputs, static_cast<Squash>(c.kind), to);
+}
+
+template <int G>
+void one_state_back(const OpCall& call, const std::vector<View>& saved,
+                    const std::vector<View>& down, const Places& to) {
+  Scratch scratch;
+  const OneState c(call, scratch);
+  Cotangents d;
+  d.y = contiguous<float>(saved[0], scratch);
+  d.dy = cotangent(down[0], scratch);
+  d.dh = cotangent(down[1], scratch);
+  Gradients g;
+  g.x = to[kOneX];
+  g.Wx = to[kOneWx];
+  g.Wh = to[kOneWh];
+  g.bias = to[kOneBias];
+  g.bias_h = to[kOneBiasH];
+  g.h0 = to[kOneH0];
+  if (G == 3) {
+    d.gates = contiguous<float>(saved[2], scratch);
+    cells().gru_backward(c.shape, c.weights, c.inputs, c.kind != 0, d, g);
+  } else {
+    cells().rnn_backward(c.shape, c.weights, c.inputs, static_cast<Squash>(c.kind), d, g);
+  }
+}
+
 constexpr OpKind kKinds[] = {
     {"LSTMBridgeAffine", 3, 1, affine_shapes, affine_work, affine_forward, affine_back},
     {"LSTMBridgeSquash", 1, 1, squash_shapes, squash_work, squash_forward, squash_back},
     {"LSTMBridgeMLSTM", kMBranch + 4 * kBranches, 3, mlstm_shapes, mlstm_work, mlstm_forward, mlstm_back},
     {"LSTMBridgeSLSTM", kSNorm + 2 * kSLSTMNorms, 3, slstm_shapes, slstm_work, slstm_forward, slstm_back},
+    {"LSTMBridgeGRU", kOneInputs, 2, one_state_shapes<3>, one_state_work, gru_forward, one_state_back<3>, kOneMask},
+    {"LSTMBridgeRNN", kOneInputs, 2, one_state_shapes<1>, one_state_work, rnn_forward, one_state_back<1>, kOneMask},
 };
 
 }  // namespace

@@ -6,15 +6,16 @@ Shape letters: N batch, D input, H hidden. ``kernel [D, 3H]``, ``recurrent_kerne
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import mlx.core as mx
 
-from lstm_bridge.core import gru
+from lstm_bridge.core import gru, recurrence
 from lstm_bridge.keras import activations
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.lstm_cell import CELL_NOTES
-from lstm_bridge.keras.layers.recurrent_cell import OneStateCell, Step
+from lstm_bridge.keras.layers.recurrent_cell import OneStateCell
 from lstm_bridge.keras.saving import keras_export
 
 
@@ -106,19 +107,22 @@ class GRUCell(OneStateCell):
             h_mask = _core_order(mx.stack(self.get_recurrent_dropout_mask(h)))
         return x_mask, h_mask
 
-    def _prepare(self, x: mx.array, x_mask: Any, h_mask: Any) -> tuple[mx.array, Step]:
+    def _loop(
+        self, x: mx.array, h: mx.array, x_mask: Any, h_mask: Any, options: dict[str, Any]
+    ) -> tuple[mx.array, mx.array]:
         weights = self.canonical_weights()
-        if isinstance(x_mask, list):
-            gates = zip(_core_order(mx.stack(x_mask)), mx.split(weights.Wx, 3, axis=0), strict=True)
-            zx = mx.concatenate([(x * keep) @ W.T for keep, W in gates], axis=-1)
-            zx = zx if weights.bias is None else zx + weights.bias
-        else:
-            zx = weights.input_part(x if x_mask is None else x * x_mask)
-
-        def step(z: mx.array, h: mx.array) -> mx.array:
-            return gru.step(z, h, weights, self.activation, self.recurrent_activation, h_mask)
-
-        return zx, step
+        cell: dict[str, Any] = {
+            "activation": self.activation,
+            "recurrent_activation": self.recurrent_activation,
+            "h_mask": h_mask,
+        }
+        if not isinstance(x_mask, list):
+            dropped = x if x_mask is None else x * x_mask
+            return gru.run(weights, dropped, h, **cell, **options)
+        gates = zip(_core_order(mx.stack(x_mask)), mx.split(weights.Wx, 3, axis=0), strict=True)
+        zx = mx.concatenate([(x * keep) @ W.T for keep, W in gates], axis=-1)
+        zx = zx if weights.bias is None else zx + weights.bias
+        return recurrence.run(partial(gru.step, weights=weights, **cell), zx, h, **options)
 
     def own_config(self) -> dict[str, Any]:
         """Return the arguments that a GRU layer shares with its cell."""

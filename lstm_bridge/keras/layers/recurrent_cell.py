@@ -5,12 +5,11 @@ Shape letters: N batch, L length, D input, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import mlx.core as mx
 
-from lstm_bridge.core.recurrence import run
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras import activations
 from lstm_bridge.keras.dtype_policies import to_mlx
@@ -18,8 +17,6 @@ from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.dropout_rnn_cell import DropoutRNNCell
 from lstm_bridge.keras.layers.parts import WeightedLayer, positive
 from lstm_bridge.keras.random import SeedGenerator
-
-Step = Callable[[mx.array, mx.array], mx.array]
 
 
 class OneStateCell(DropoutRNNCell, WeightedLayer):
@@ -71,8 +68,10 @@ class OneStateCell(DropoutRNNCell, WeightedLayer):
         value = self.get(name)
         return None if value is None else value.astype(to_mlx(self.compute_dtype))
 
-    def _prepare(self, x: mx.array, x_mask: Any, h_mask: Any) -> tuple[mx.array, Step]:
-        """Return the input's part of all steps, and the step."""
+    def _loop(
+        self, x: mx.array, h: mx.array, x_mask: Any, h_mask: Any, options: dict[str, Any]
+    ) -> tuple[mx.array, mx.array]:
+        """Return all outputs and the last state; options are those of ``core.recurrence.run``."""
         raise NotImplementedError
 
     def _masks(self, x: mx.array, h: mx.array, training: bool) -> tuple[Any, Any]:
@@ -121,8 +120,7 @@ class OneStateCell(DropoutRNNCell, WeightedLayer):
         h = self._check(x, list(states) if listed else [states])
         dtype = to_mlx(self.compute_dtype)
         x, h = x.astype(dtype), h.astype(dtype)
-        zx, step = self._prepare(x, *self._masks(x[0], h, training))
-        y, h = run(step, zx, h, **options)
+        y, h = self._loop(x, h, *self._masks(x[0], h, training), options)
         return y, [h] if listed else h
 
     def _check(self, x: mx.array, states: Sequence[Any]) -> mx.array:

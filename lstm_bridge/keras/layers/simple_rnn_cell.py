@@ -13,7 +13,7 @@ import mlx.core as mx
 from lstm_bridge.core import simple_rnn
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.lstm_cell import CELL_NOTES
-from lstm_bridge.keras.layers.recurrent_cell import OneStateCell, Step
+from lstm_bridge.keras.layers.recurrent_cell import OneStateCell
 from lstm_bridge.keras.saving import keras_export
 
 SIMPLE_NOTES = {k: v for k, v in CELL_NOTES.items() if k != "recurrent_activation"}
@@ -97,11 +97,15 @@ class SimpleRNNCell(OneStateCell):
             return None, None
         return self.get_dropout_mask(x), self.get_recurrent_dropout_mask(h)
 
-    def _prepare(self, x: mx.array, x_mask: Any, h_mask: Any) -> tuple[mx.array, Step]:
-        weights = self.canonical_weights()
-        zx = weights.input_part(x if x_mask is None else x * x_mask)
-
-        def step(z: mx.array, h: mx.array) -> mx.array:
-            return simple_rnn.step(z, h, weights, self.activation, h_mask)
-
-        return zx, step
+    def _loop(
+        self, x: mx.array, h: mx.array, x_mask: Any, h_mask: Any, options: dict[str, Any]
+    ) -> tuple[mx.array, mx.array]:
+        dropped = x if x_mask is None else x * x_mask
+        return simple_rnn.run(
+            self.canonical_weights(),
+            dropped,
+            h,
+            activation=self.activation,
+            h_mask=h_mask,
+            **options,
+        )

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 from lstm_bridge.core import gru
-from lstm_bridge.core.recurrence import Direction, run_layers
+from lstm_bridge.core.recurrence import run_layers
 from lstm_bridge.torch.nn.rnn_base import RNNBase
 from lstm_bridge.torch.nn.rnn_cell_base import RNNCellBase
 from lstm_bridge.torch.nn.utils.packed import PackedSequence
@@ -97,11 +97,8 @@ class GRU(RNNBase):
 
     def _run(self, x: mx.array, *states_and_mask: mx.array | None) -> tuple[mx.array, ...]:
         h0, mask = states_and_mask
-        flat = [self._direction(gru_weights(own)) for own in self._own()]
+        flat = [partial(gru.run, gru_weights(own)) for own in self._own()]
         return run_layers(self._by_layer(flat), x, h0, mask=mask, dropout=self._dropping)
-
-    def _direction(self, weights: gru.GRUWeights) -> Direction:
-        return Direction(weights.input_part, partial(gru.step, weights=weights), self.hidden_size)
 
 
 class GRUCell(RNNCellBase):
@@ -148,8 +145,7 @@ class GRUCell(RNNCellBase):
         Raises:
             ShapeError: wrong rank, size or dtype.
         """
-        weights = gru_weights(self)
-        return self._advance(input, hx, weights.input_part, partial(gru.step, weights=weights))
+        return gru.advance(gru_weights(self), *self._checked(input, hx))
 
 
 def gru_weights(own: Any) -> gru.GRUWeights:

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from lstm_bridge.core import simple_rnn
 from lstm_bridge.core.activations import Activation, relu
-from lstm_bridge.core.recurrence import Direction, run_layers
+from lstm_bridge.core.recurrence import run_layers
 from lstm_bridge.errors import UsageError
 from lstm_bridge.torch.nn.rnn_base import RNNBase
 from lstm_bridge.torch.nn.rnn_cell_base import RNNCellBase
@@ -101,13 +101,9 @@ class RNN(RNNBase):
 
     def _run(self, x: mx.array, *states_and_mask: mx.array | None) -> tuple[mx.array, ...]:
         h0, mask = states_and_mask
-        flat = [self._direction(_weights(own)) for own in self._own()]
-        return run_layers(self._by_layer(flat), x, h0, mask=mask, dropout=self._dropping)
-
-    def _direction(self, weights: simple_rnn.SimpleRNNWeights) -> Direction:
         phi = _NONLINEARITIES[self.nonlinearity]
-        step = partial(simple_rnn.step, weights=weights, activation=phi)
-        return Direction(weights.input_part, step, self.hidden_size)
+        flat = [partial(simple_rnn.run, _weights(own), activation=phi) for own in self._own()]
+        return run_layers(self._by_layer(flat), x, h0, mask=mask, dropout=self._dropping)
 
 
 class RNNCell(RNNCellBase):
@@ -159,10 +155,8 @@ class RNNCell(RNNCellBase):
         Raises:
             ShapeError: wrong rank, size or dtype.
         """
-        weights = _weights(self)
-        phi = _NONLINEARITIES[self.nonlinearity]
-        step = partial(simple_rnn.step, weights=weights, activation=phi)
-        return self._advance(input, hx, weights.input_part, step)
+        x, h = self._checked(input, hx)
+        return simple_rnn.advance(_weights(self), x, h, _NONLINEARITIES[self.nonlinearity])
 
     def extra_repr(self) -> str:
         """Return torch's text."""
@@ -171,8 +165,9 @@ class RNNCell(RNNCellBase):
 
 
 def _weights(own: Any) -> simple_rnn.SimpleRNNWeights:
-    bias = own["bias_ih"] + own["bias_hh"] if "bias_ih" in own else None
-    return simple_rnn.SimpleRNNWeights(own["weight_ih"], own["weight_hh"], bias)
+    return simple_rnn.SimpleRNNWeights(
+        own["weight_ih"], own["weight_hh"], own.get("bias_ih"), own.get("bias_hh")
+    )
 
 
 def _known(nonlinearity: Any, owner: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import mlx.core as mx
 
-from lstm_bridge.core.recurrence import Step, zeros_on
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.torch.dtypes import float_dtype
 from lstm_bridge.torch.nn.arguments import (
@@ -60,24 +58,17 @@ class RNNCellBase(Module):
         tail = "" if self.bias is True else f", bias={self.bias}"
         return f"{self.input_size}, {self.hidden_size}{tail}"
 
-    def _advance(
-        self, value: Any, hx: Any, input_part: Callable[[mx.array], mx.array], step: Step
-    ) -> mx.array:
+    def _checked(self, value: Any, hx: Any) -> tuple[mx.array, mx.array | None]:
+        """Return the input and the state of one step, ``[N, ·]`` or ``[·]``."""
         x = array_like(value, f"{self.OWNER} input", self.weight_ih)
         _rank(x, f"{self.OWNER} input")
-        batched = x.ndim == 2
-        x = x if batched else x[None]
         width(x, self.input_size, f"{self.OWNER} input")
-        zx = input_part(x)
-        h = zeros_on(zx, self.hidden_size)
-        if hx is not None:
-            state = array_like(hx, f"{self.OWNER} hx", self.weight_hh)
-            _rank(state, f"{self.OWNER} hx")
-            size = (len(x), self.hidden_size)
-            shape(state, size if batched else size[1:], f"{self.OWNER} hx")
-            h = h + (state if batched else state[None])
-        h = step(zx, h)
-        return h if batched else h[0]
+        if hx is None:
+            return x, None
+        state = array_like(hx, f"{self.OWNER} hx", self.weight_hh)
+        _rank(state, f"{self.OWNER} hx")
+        shape(state, (*x.shape[:-1], self.hidden_size), f"{self.OWNER} hx")
+        return x, state
 
 
 def _rank(x: mx.array, owner: str) -> None:
