@@ -111,13 +111,13 @@ inline Ours run_mlstm(const std::vector<Floats>& in, const Floats& dy, Index L, 
   Ours o;
   o.y.resize(static_cast<std::size_t>(L * N * H));
   for (const Floats& one : in) o.gradients.emplace_back(one.size());
-  Floats c(in[1].size()), n(in[1].size()), cs(o.y.size()), ns(o.y.size());
+  Floats c(in[1].size()), n(in[1].size());
   lstm_bridge::MLSTM s;
   s.L = L, s.N = N, s.D = D, s.H = H;
   Floats z(static_cast<std::size_t>(L * N * s.z_row()));
   s.x = in[0].data(), s.c0 = in[1].data(), s.n0 = in[2].data();
   s.y = o.y.data(), s.c = c.data(), s.n = n.data();
-  s.z = z.data(), s.cs = cs.data(), s.ns = ns.data();
+  s.z = z.data();
   lstm_bridge::MLSTMGradients d;
   d.dy = dy.data();
   d.x = o.gradients[0].data(), d.c0 = o.gradients[1].data(), d.n0 = o.gradients[2].data();
@@ -254,7 +254,8 @@ inline int check_affine(const char* variant, Index M, Index D, Index O, bool tur
 
 inline int run(const char* variant) {
   int wrong = 0;
-  const Index sizes[][4] = {{3, 2, 3, 5}, {4, 7, 5, 17}, {2, 13, 33, 48}, {3, 1, 1, 16}};
+  const Index sizes[][4] = {{3, 2, 3, 5}, {4, 7, 5, 17}, {2, 13, 33, 48}, {3, 1, 1, 16},
+                           {7, 37, 2, 130}};
   for (const auto& n : sizes)
     for (const bool m : {false, true}) wrong += check(variant, m, n[0], n[1], n[2], n[3]);
   for (const Index M : {1, 5, 7, 40})

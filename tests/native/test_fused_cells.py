@@ -21,6 +21,7 @@ SIZES = [
     (24, 3, 20, 48),
     (5, 3, 3, 130),
     (2, 1, 5, 31),
+    (37, 7, 2, 130),  # more rows and steps than the kernel takes at once
 ]
 KINDS = {"mlstm": (mlstm._FUSED, 1), "slstm": (slstm._FUSED, 5)}
 

@@ -59,12 +59,12 @@ struct MLSTM {
   float* y = nullptr;                  // [L, N, H]
   float* c = nullptr;                  // [N, H]
   float* n = nullptr;                  // [N, H]
-  float* z = nullptr;                  // [L, N, z_row()] pre-activations, or null
-  float* cs = nullptr;                 // [L, N, H] all cell states, or null
-  float* ns = nullptr;                 // [L, N, H] all normalisers, or null
+  float* z = nullptr;                  // [L, N, z_row()] what the way back reads, or null
 
+  static constexpr std::ptrdiff_t kFront = 16;  // a row's moments
   std::ptrdiff_t padded() const { return (H + 15) / 16 * 16; }
-  std::ptrdiff_t z_row() const { return kBranches * padded() + 16; }
+  std::ptrdiff_t branch_row() const { return kFront + kBranches * padded(); }
+  std::ptrdiff_t z_row() const { return branch_row() + 2 * padded(); }
 };
 
 struct MLSTMGradients {

@@ -120,7 +120,7 @@ Shapes mlstm_shapes(const MaybeArrays& in, const Settings&) {
   if (!fit) return {};
   MLSTM s;
   s.H = H;
-  return {{L, N, H}, {N, H}, {N, H}, {L, N, static_cast<int>(s.z_row())}, {L, N, H}, {L, N, H}};
+  return {{L, N, H}, {N, H}, {N, H}, {L, N, static_cast<int>(s.z_row())}};
 }
 
 double mlstm_work(const MaybeArrays& in) {
@@ -158,8 +158,6 @@ void mlstm_forward(const OpCall& call, const Places& out) {
   s.c = out[1];
   s.n = out[2];
   s.z = place(out, 3);
-  s.cs = place(out, 4);
-  s.ns = place(out, 5);
   cells().mlstm(s);
 }
 
@@ -167,12 +165,7 @@ void mlstm_back(const OpCall& call, const std::vector<View>& saved, const std::v
                 const Places& to) {
   Scratch scratch;
   MLSTM s = mlstm_of(call, scratch);
-  const auto kept = [&](std::size_t k) {
-    return const_cast<float*>(contiguous<float>(saved[k], scratch));  // only read
-  };
-  s.z = kept(3);
-  s.cs = kept(4);
-  s.ns = kept(5);
+  s.z = const_cast<float*>(contiguous<float>(saved[3], scratch));  // only read
   MLSTMGradients d;
   d.dy = cotangent(down[0], scratch);
   d.dc = cotangent(down[1], scratch);
