@@ -1,4 +1,4 @@
-"""What is timed besides single LSTMs: pytorch-forecasting's recurrent layers, and whole models.
+"""What is timed besides single LSTMs: other recurrent layers, and whole models.
 
 A whole model's training step is not timed: ported models are there to predict.
 """
@@ -36,8 +36,6 @@ class Subject(NamedTuple):
 
 
 def _forecasting_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, Peer]:
-    import mlx.core as mx
-    import mlx.nn as nn
     import pytorch_forecasting.layers
     import torch
 
@@ -47,18 +45,55 @@ def _forecasting_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, P
     ours = getattr(own, kind)(D, H, num_layers=2)
     ours.eval()
     x = torch.randn(L, N, D)
-    y = mx.array(x.numpy())
-    mx.eval(y, ours.parameters())
-    both = nn.value_and_grad(ours, lambda model, x: model(x)[0].square().sum())
+    return {OURS: _by_mlx(ours, x), ORIGINAL: _by_torch(theirs, x)}
 
+
+def _torch_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, Peer]:
+    import torch
+
+    import lstm_bridge.torch.nn as own
+
+    theirs, ours = (getattr(module, kind)(D, H) for module in (torch.nn, own))
+    x = torch.randn(L, N, D)
+    return {OURS: _by_mlx(ours, x), ORIGINAL: _by_torch(theirs, x)}
+
+
+def _keras_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, Peer]:
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+    import torch
+
+    import lstm_bridge.keras.layers as own
+
+    theirs, ours = (
+        getattr(module, kind)(H, return_sequences=True, return_state=True)
+        for module in (keras.layers, own)
+    )
+    x = torch.randn(N, L, D)
+    for layer in (theirs, ours):
+        layer.build((N, L, D))
+    return {OURS: _by_mlx(ours, x), ORIGINAL: _by_torch(theirs, x)}
+
+
+def _by_mlx(model: Any, x: Any) -> Peer:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    given = mx.array(x.numpy())
+    mx.eval(given, model.parameters())
+    both = nn.value_and_grad(model, lambda model, x: model(x)[0].square().sum())
+    return Peer(lambda: mx.eval(model(given)), lambda: mx.eval(both(model, given)))
+
+
+def _by_torch(model: Any, x: Any) -> Peer:
     def train() -> None:
-        theirs.zero_grad(set_to_none=True)
-        theirs(x)[0].square().sum().backward()
+        for weight in model.parameters():
+            weight.grad = None
+        model(x)[0].square().sum().backward()
 
-    return {
-        OURS: Peer(lambda: mx.eval(ours(y)), lambda: mx.eval(both(ours, y))),
-        ORIGINAL: Peer(_without_gradient(partial(theirs, x)), train),
-    }
+    return Peer(_without_gradient(partial(model, x)), train)
 
 
 def _keras_model(N: int) -> dict[str, Peer]:
@@ -139,7 +174,25 @@ def _layer_flops(matmuls: float, N: int, L: int) -> float:
     return 2 * matmuls * N * L
 
 
+def _layer_subject(
+    label: str, make: Callable[..., dict[str, Peer]], kind: str, gates: int, sizes: tuple[int, ...]
+) -> Subject:
+    N, L, D, H = sizes
+    return Subject(
+        f"{label} {N},{L},{D},{H}",
+        "keras" if make is _keras_layer else "torch",
+        partial(make, kind, *sizes),
+        _layer_flops(gates * H * (D + H), N, L),
+    )
+
+
 SUBJECTS = (
+    *(
+        _layer_subject(label, _torch_layer, label, gates, sizes)
+        for label, gates in (("GRU", 3), ("RNN", 1))
+        for sizes in ((1, 64, 16, 32), (32, 64, 32, 64), (32, 128, 128, 256))
+    ),
+    _layer_subject("Keras GRU", _keras_layer, "GRU", 3, (32, 64, 32, 64)),
     Subject(
         "mLSTM 32,128,32,128, 2 layers",
         "pytorch_forecasting",
