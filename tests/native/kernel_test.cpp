@@ -15,6 +15,7 @@
 
 #include "cells_test.hpp"
 #include "kernel.hpp"
+#include "one_state_test.hpp"
 
 namespace {
 
@@ -371,6 +372,7 @@ int main() {
     control(*v);
     lstm_bridge::choose(v->name);
     failures += cells_test::run(v->name);
+    failures += one_state_test::run(v->name);
     unsigned seed = 1;
     for (const auto& n : sizes)
       for (unsigned bits = 0; bits < 16; ++bits, ++seed) {
