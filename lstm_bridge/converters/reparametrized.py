@@ -38,6 +38,16 @@ def recipes_of(names: Mapping[str, str]) -> tuple[dict[str, Recipe], dict[str, s
     return recipes, left_out
 
 
+def target_of(g: str, v: str) -> str:
+    """Return the parameter that weight_norm makes of two arrays by their names; "" if none."""
+    if v.endswith("_v") and g == f"{v.removesuffix('_v')}_g":
+        return v.removesuffix("_v")
+    new = _NEW.fullmatch(v)
+    if new is None or new[3] != "1" or g != f"{v[:-1]}0":
+        return ""
+    return f"{new[1]}.{new[2]}" if new[1] else new[2]
+
+
 def _normed(sources: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return parameter → its g and v, where both are there."""
     halves: dict[str, dict[str, str]] = {}

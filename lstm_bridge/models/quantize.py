@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 
 from lstm_bridge.checkpoints.base import Array
 from lstm_bridge.checkpoints.dtypes import DTYPES, from_mlx, to_mlx
-from lstm_bridge.errors import UsageError
+from lstm_bridge.errors import BridgeError, UsageError
 from lstm_bridge.models.graph import descend
 
 BITS = (8, 4)
@@ -145,6 +145,8 @@ def _fitting(module: Any, bits: int) -> tuple[dict[str, Any], str]:
         how = {"group_size": size, "bits": bits, "mode": "affine"}
         try:
             module.to_quantized(**how)
+        except BridgeError as error:
+            return {}, str(error)
         except ValueError as error:  # MLX's word for a width that groups do not divide
             why = " ".join(str(error).split())
         else:

@@ -20,6 +20,7 @@ from lstm_bridge.core.recurrence import Direction, run_layers
 from lstm_bridge.core.stack import run_stack
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.torch.nn import functional
+from lstm_bridge.torch.nn.functional.embedding import renormed
 from lstm_bridge.torch.tensor.indexing import getitem
 from lstm_bridge.torch.tensor.shapes import to
 
@@ -202,6 +203,7 @@ ATEN: dict[str, Callable[..., Any]] = {
     "rnn_relu": _rnn(relu),
     "slice": slice_,
     "embedding": embedding,
+    "embedding_renorm": renormed,
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
     "_convolution": convolution,

@@ -26,7 +26,7 @@ keras = pytest.importorskip("keras", reason="the oracle is checked against live 
 D, H = 6, 4
 TORCH: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Linear": [((D, H), {}), ((D, H), {"bias": False})],
-    "Embedding": [((9, 5), {"padding_idx": 2})],
+    "Embedding": [((9, 5), {"padding_idx": 2}), ((9, 5), {"max_norm": 1.5, "norm_type": 3.0})],
     "Conv1d": [
         ((D, H, 3), {"padding": 2, "stride": 2}),
         ((D, H, 2), {"groups": 2, "dilation": 2, "bias": False}),
@@ -45,7 +45,11 @@ TORCH: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Flatten": [((), {}), ((), {"start_dim": 0, "end_dim": 1})],
     "Unflatten": [((1, (2, 3)), {})],
     "Bilinear": [((D, H, 3), {}), ((D, H, 3), {"bias": False})],
-    "EmbeddingBag": [((9, 5), {}), ((9, 5), {"mode": "max", "padding_idx": 2})],
+    "EmbeddingBag": [
+        ((9, 5), {}),
+        ((9, 5), {"mode": "max", "padding_idx": 2}),
+        ((9, 5), {"max_norm": 1.5}),
+    ],
     "Conv2d": [
         ((D, H, 3), {"padding": (1, 2), "stride": (2, 1)}),
         ((D, H, (2, 3)), {"groups": 2, "padding_mode": "replicate", "padding": 1}),

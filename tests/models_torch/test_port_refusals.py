@@ -62,8 +62,8 @@ class Holder(nn.Module):
     ("layer", "what"),
     [
         (nn.Conv3d(1, 1, 1), "torch.nn.Conv3d"),
-        (nn.Embedding(3, 4, max_norm=1.0), "max_norm"),
-        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), "ParametrizedLinear"),
+        (nn.Embedding(3, 4, scale_grad_by_freq=True), "scale_grad_by_freq"),
+        (nn.utils.parametrizations.orthogonal(nn.Linear(3, 4)), "ParametrizedLinear"),
     ],
 )
 def test_a_layer_without_a_front_end_is_refused_by_name(layer: Any, what: str) -> None:

@@ -30,15 +30,31 @@ def bilinear(input1: Array, input2: Array, weight: Array, bias: Array | None = N
     return np.asarray(y if bias is None else y + bias)
 
 
-def embedding(input: Array, weight: Array, *_: Any, **__: Any) -> Array:  # noqa: A002
-    """Rows of a table."""
-    return np.asarray(weight[np.asarray(input, np.int64)])
+def embedding(
+    input: Array,  # noqa: A002
+    weight: Array,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    **_: Any,
+) -> Array:
+    """Rows of a table, none longer than ``max_norm``."""
+    return np.asarray(_shortened(weight, max_norm, norm_type)[np.asarray(input, np.int64)])
+
+
+def _shortened(table: Array, max_norm: float | None, norm_type: float) -> Array:
+    if max_norm is None:
+        return table
+    sizes = np.linalg.norm(table, norm_type, axis=1, keepdims=True)
+    return np.where(sizes > max_norm, table * (max_norm / (sizes + 1e-7)), table)
 
 
 def embedding_bag(
     input: Array,  # noqa: A002
     weight: Array,
     offsets: Array | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
     *_: Any,
     mode: str = "mean",
     per_sample_weights: Array | None = None,
@@ -47,6 +63,7 @@ def embedding_bag(
     **__: Any,
 ) -> Array:
     """Rows of a table, combined bag by bag."""
+    weight = _shortened(weight, max_norm, norm_type)
     numbers = np.asarray(input, np.int64)
     if numbers.ndim == 2:
         bags: list[tuple[Array, Any]] = [(row, k) for k, row in enumerate(numbers)]

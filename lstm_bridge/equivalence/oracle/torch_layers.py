@@ -44,6 +44,7 @@ def _embedding_bag(
         x,
         p["weight"],
         offsets,
+        *_norm(o),
         mode=o.get("mode", "mean"),
         per_sample_weights=weights,
         padding_idx=o.get("padding_idx"),
@@ -52,7 +53,11 @@ def _embedding_bag(
 
 
 def _embedding(o: Options, p: Params, x: Array) -> Array:
-    return functional.embedding(x, p["weight"])
+    return functional.embedding(x, p["weight"], None, *_norm(o))
+
+
+def _norm(o: Options) -> tuple[Any, float]:
+    return o.get("max_norm"), o.get("norm_type", 2.0)
 
 
 def _conv_transpose1d(o: Options, p: Params, x: Array, output_size: Any = None) -> Array:

@@ -198,6 +198,12 @@ def _to(self: Any, *args: Any, dtype: Any = None) -> Any:
     return to(self, *[a for a in (*args, dtype) if isinstance(a, str)])
 
 
+def _renormed(table: Array, indices: Array, max_norm: float, norm_type: float) -> Array:
+    made, read = table.copy(), np.unique(indices)
+    made[read] = SIMPLE["embedding"](read, table, None, max_norm, norm_type)
+    return made
+
+
 _ATEN: dict[str, Operation] = {
     "lstm": _recurrent("LSTM"),
     "gru": _recurrent("GRU"),
@@ -205,6 +211,7 @@ _ATEN: dict[str, Operation] = {
     "rnn_relu": _recurrent("RNN", nonlinearity="relu"),
     "slice": _slice,
     "embedding": lambda weight, indices, *_: SIMPLE["embedding"](indices, weight),
+    "embedding_renorm": _renormed,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
     "_convolution": _convolution,

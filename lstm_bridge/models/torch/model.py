@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 from lstm_bridge.checkpoints.dtypes import from_mlx
 from lstm_bridge.checkpoints.safetensors_writer import write_safetensors
 from lstm_bridge.checkpoints.torch_writer import write_torch
+from lstm_bridge.core.arrays import as_array
 from lstm_bridge.errors import UsageError
 from lstm_bridge.models.atomic import new_file
 from lstm_bridge.models.graph import Graph, descend
@@ -29,7 +30,8 @@ class TorchModel(Model):
         arrays: parameters, buffers and constants of no layer, by dotted name.
         options: ``aliases`` (further names of tied parameters → the name that is kept),
             ``buffers`` and ``constants`` (names of arrays that never train; constants are in no
-            state dict) and ``frozen`` (parameters that did not require a gradient).
+            state dict), ``frozen`` (parameters that did not require a gradient) and ``folded``
+            (parameters that the torch module computed → by what).
 
     Raises:
         UsageError: a node of the graph points at nothing, or two names collide.
@@ -53,8 +55,18 @@ class TorchModel(Model):
         self._freeze("buffers", "constants")
         return self
 
+    @property
+    def folded(self) -> dict[str, str]:
+        """Parameters that the torch module computed anew at every call → by what, such as
+        ``weight_norm``; here they are plain, and train as such."""
+        return dict(self._options.get("folded", {}))
+
     def state_dict(self) -> dict[str, mx.array]:
-        """Return parameters and buffers under the names of the torch module's own state dict."""
+        """Return parameters and buffers under the names of the torch module's own state dict.
+
+        Those of ``folded`` are plain: torch loads them once ``remove_weight_norm`` or
+        ``remove_parametrizations`` has been called on its module.
+        """
         held = dict(tree_flatten(self.parameters()))
         return {name: held[own] for name, own in self.state_names().items()}
 
@@ -112,9 +124,19 @@ class TorchModel(Model):
         held = dict(tree_flatten(self.parameters()))
         kept = {name: held[name] for name in self._listed("constants") if name in held}
         aliases = self._options.get("aliases", {})
-        new = {n: v for n, v in dict(given).items() if n not in aliases}
+        new = {n: v for n, v in self._multiplied_out(dict(given)).items() if n not in aliases}
         super().load_weights(list((kept | new).items()), strict)
         return self
+
+    def _multiplied_out(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Put plain weights in the place of the g and v of those that weight_norm computed."""
+        for target in (name for name, kind in self.folded.items() if kind == "weight_norm"):
+            path, _, name = target.rpartition(".")
+            new = f"{path}.parametrizations.{name}.original".lstrip(".")
+            for g, v in ((f"{target}_g", f"{target}_v"), (f"{new}0", f"{new}1")):
+                if g in given and v in given:
+                    given[target] = _normed(as_array(given.pop(g), g), as_array(given.pop(v), v))
+        return given
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> TorchModel:
         """Take over a state dict of the torch module, as ``load_weights`` does."""
@@ -131,6 +153,12 @@ class TorchModel(Model):
 
 def _itself(bits: Any) -> Any:
     return bits
+
+
+def _normed(g: mx.array, v: mx.array) -> mx.array:
+    """``g v / |v|`` over the axes along which g has one number."""
+    axes = [k for k in range(v.ndim) if g.ndim == 0 or g.shape[k] == 1]
+    return v * (g / mx.sqrt(mx.sum(v * v, axis=axes, keepdims=True)))
 
 
 MODELS[TorchModel.KIND] = TorchModel

@@ -22,6 +22,7 @@ from lstm_bridge.models.torch.graph import Translator
 from lstm_bridge.models.torch.layers import kind_of, leaves, make_layer, options_of, to_mlx
 from lstm_bridge.models.torch.merge import in_both_modes
 from lstm_bridge.models.torch.model import TorchModel
+from lstm_bridge.models.torch.reparametrized import with_plain_weights
 from lstm_bridge.models.torch.script import port_script
 from lstm_bridge.models.torch.tracer import Constants, Inputs
 from lstm_bridge.models.torch.ways import graph_of
@@ -74,8 +75,9 @@ def port(module: Any, example_inputs: Any = None, *, partial: bool = False) -> A
         raise ArgumentTypeError(
             "port module", expected="a torch.nn.Module", got=type(module).__name__
         )
+    module, normed = with_plain_weights(module)
     try:
-        return _whole(module, _inputs(module, example_inputs))
+        return _whole(module, _inputs(module, example_inputs), normed)
     except UnsupportedError as error:
         if not partial:
             raise
@@ -93,7 +95,7 @@ def _recorded(module: Any) -> TorchModel:
         return port_script(file)
 
 
-def _whole(module: Any, inputs: Inputs) -> nn.Module:
+def _whole(module: Any, inputs: Inputs, normed: Mapping[str, str] | None = None) -> nn.Module:
     kind = kind_of(module)
     if kind is not None:
         return make_layer(module, kind, options_of(module, kind), type(module).__name__)
@@ -123,14 +125,27 @@ def _whole(module: Any, inputs: Inputs) -> nn.Module:
         if not name.startswith(covered)
     }
     read = {node.target for node in merged.graph.walk() if node.op == "parameter"}
+    _check_tables(kept, read)
     used = {name: to_mlx(t, name) for name, t in constants.found.items() if name in read}
-    options = names.options(tuple(used))
+    options = names.options(tuple(used)) | ({"folded": dict(normed)} if normed else {})
     model = TorchModel([*parts, *merged.parts], merged.graph, arrays | used, options)
     model.train(module.training)
     for part in parts:
         part.module.train(kept[part.path][0].training)
     mx.eval(model.parameters())
     return model
+
+
+def _check_tables(kept: Mapping[str, Any], read: set[str]) -> None:
+    """Refuse that anything else reads a table whose rows torch changes when they are looked up."""
+    for path, (layer, _) in kept.items():
+        if getattr(layer, "max_norm", None) is not None and f"{path}.weight" in read:
+            raise UnsupportedError(
+                f"port {path!r}",
+                expected="max_norm in a table that nothing else reads",
+                got="one that forward, or a layer tied to it, reads too",
+                fix="record the module with torch.jit.trace, and port its file",
+            )
 
 
 class _Names:

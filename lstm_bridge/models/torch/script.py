@@ -18,7 +18,8 @@ import mlx.core as mx
 
 from lstm_bridge.checkpoints import Checkpoint, open_checkpoint
 from lstm_bridge.checkpoints.torch_zip import TorchZip
-from lstm_bridge.converters.recipe import Recipe, Source
+from lstm_bridge.converters.recipe import Apply, Recipe, Source
+from lstm_bridge.converters.reparametrized import target_of
 from lstm_bridge.errors import ContainerError, UnsupportedError
 from lstm_bridge.models.blank import blank_arrays, filled
 from lstm_bridge.models.graph import Node, Ref
@@ -65,19 +66,32 @@ def script_structure(archive: Checkpoint) -> tuple[TorchModel, dict[str, Recipe]
     values = [scalars.get(n, n) for n in names]
     reader = _Reader(ScriptCode(archive), values, aliases, frozenset(archive.tensors))
     nodes = reader.read(str(archive.metadata["class"]))
-    held = [n for n in tensors if n not in aliases]
+    halves = {half for pair in reader.normed.values() for half in pair} - _read(nodes)
+    held = [n for n in tensors if n not in aliases and n not in halves]
     facts = {n: archive.tensors[n] for n in held}
+    facts |= {target: archive.tensors[v] for target, (_, v) in reader.normed.items()}
     graph, parts = folded(nodes, {n: info.shape for n, info in facts.items()})
     owned = tuple(f"{part.path}." for part in parts)
     loose = {n: info for n, info in facts.items() if not n.startswith(owned)}
-    options = {
+    options: dict[str, Any] = {
         "aliases": aliases,
         "buffers": [n for n in held if n in reader.buffers],
         "constants": [n for n in names if n in loose],
     }
+    if reader.normed:
+        options["folded"] = dict.fromkeys(reader.normed, "weight_norm")
     model = TorchModel(parts, graph, blank_arrays(loose), options)
     model.eval()
-    return model, {n: Source(n) for n in held}
+    recipes: dict[str, Recipe] = {n: Source(n) for n in held}
+    for target, pair in reader.normed.items():
+        recipes[target] = Apply("weight norm", tuple(Source(half) for half in pair))
+    return model, recipes
+
+
+def _read(nodes: list[Node]) -> set[str]:
+    """Return the arrays that nodes read."""
+    refs = {name for node in nodes for name in node.refs()}
+    return {node.target for node in nodes if node.op == "parameter" and node.name in refs}
 
 
 def _aliases(archive: TorchZip, names: list[str]) -> dict[str, str]:
@@ -116,6 +130,8 @@ class _Reader:
         self._taken: set[str] = set()
         self._parameters: dict[str, Ref] = {}
         self.buffers: set[str] = set()
+        self.normed: dict[str, tuple[str, str]] = {}
+        self._changed: dict[Ref, Ref] = {}
 
     def read(self, qualified: str) -> list[Node]:
         """Return the nodes of the module's forward."""
@@ -165,13 +181,35 @@ class _Reader:
     def parameter(self, path: str) -> Ref:
         """Return what stands for an array of the model."""
         kept = self._aliases.get(path, path)
-        if kept not in self._known:
+        if kept not in self._known and kept not in self.normed:
             raise self._code.refuse("data.pkl", f"a tensor {path!r}", "none")
         if kept not in self._parameters:
             name = self._fresh(kept.replace(".", "_"))
             self._nodes.append(Node(name, "parameter", kept))
             self._parameters[kept] = Ref(name)
         return self._parameters[kept]
+
+    def weight_norm(self, v: Any, g: Any, axis: Any = 0) -> Ref | None:
+        """Return the array that weight_norm makes of two others; None if it makes it otherwise."""
+        paths = {ref.node: path for path, ref in self._parameters.items()}
+        halves = [paths.get(one.node, "") for one in (g, v) if isinstance(one, Ref)]
+        target = target_of(*halves) if len(halves) == 2 and axis == 0 else ""
+        if not target:
+            return None
+        self.normed[target] = (halves[0], halves[1])
+        return self.parameter(target)
+
+    def change(self, op: str, whole: Any, *args: Any) -> Ref:
+        """Add a change in place: what stood for the value before stands for the new one now."""
+        made = self.add(op, "changed", whole, *args)
+        self._changed[whole] = made
+        return made
+
+    def now(self, value: Any) -> Any:
+        """Return what stands for a value after all changes in place."""
+        while isinstance(value, Ref) and value in self._changed:
+            value = self._changed[value]
+        return value
 
     def child(self, module: _Module, name: str) -> Any:
         """Return a module's sub-module or array."""
@@ -269,14 +307,14 @@ class _Frame:
             case ast.Attribute(owner, name):
                 module = self.value(owner)
                 if isinstance(module, _Module):
-                    return self._reader.child(module, name)
+                    return self._reader.now(self._reader.child(module, name))
             case _:
                 pass
         raise self._unknown(node, f"{ast.unparse(node)[:60]!r}")
 
     def _name(self, node: ast.expr, name: str) -> Any:
         if name in self._scope:
-            return self._scope[name]
+            return self._reader.now(self._scope[name])
         if name in ("inf", "nan"):
             return getattr(math, name)
         raise self._unknown(node, f"the name {name!r}, which nothing defines")
@@ -288,7 +326,7 @@ class _Frame:
             case ast.Name("getattr"):
                 owner, name = (self.value(argument) for argument in node.args)
                 if isinstance(owner, _Module) and isinstance(name, str):
-                    return self._reader.child(owner, name)
+                    return self._reader.now(self._reader.child(owner, name))
             case ast.Name("int" | "float" as name):
                 value = self.value(node.args[0], hint)
                 if not isinstance(value, Ref):
@@ -311,6 +349,10 @@ class _Frame:
         args = [self.value(argument) for argument in node.args]
         if short in _AS_IT_IS:
             return args[0]
+        if short == "_weight_norm" and (made := self._reader.weight_norm(*args)) is not None:
+            return made
+        if short == "embedding_renorm_" and isinstance(args[0], Ref):
+            return self._reader.change("aten.embedding_renorm", *args)
         if short in _CASTS:
             return self._reader.add(_CASTS[short], hint, args[0])
         names = (f"aten.{short}", f"torch.{short}", f"functional.{short}")

@@ -11,16 +11,16 @@ import mlx.core as mx
 import mlx.nn
 
 from lstm_bridge.core.arrays import as_array
-from lstm_bridge.errors import UsageError
+from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.torch.dtypes import float_dtype
 from lstm_bridge.torch.nn import functional
 from lstm_bridge.torch.nn.arguments import DEVICE_NOTE, DTYPE_NOTE
-from lstm_bridge.torch.nn.functional.embedding import refuse_options
+from lstm_bridge.torch.nn.functional.embedding import refuse_options, renormed
 from lstm_bridge.torch.nn.module import Module
 
 _NOTES = {
-    "max_norm": "refused, because torch then changes the table in place while it reads it",
-    "norm_type": "as max_norm, which it belongs to",
+    "max_norm": "same values; the table itself changes in training mode only, where torch changes "
+    "it at every call",
     "scale_grad_by_freq": "refused, because it is a rule of torch's own backward pass",
     "sparse": "no effect here, because MLX's gradients are dense",
     "device": DEVICE_NOTE,
@@ -50,6 +50,15 @@ class _Table(Module):
                     f"{owner} _weight", expected=f"shape [{V}, {E}]", got=str(self.weight.shape)
                 )
 
+    def _table(self, indices: mx.array) -> mx.array:
+        """Return the table to read from; in training mode, what is read of it stays scaled."""
+        table: mx.array = self.weight
+        if self.max_norm is None or not self.training:
+            return table
+        scaled = renormed(table, indices, self.max_norm, self.norm_type)
+        self.weight = mx.stop_gradient(scaled)
+        return scaled
+
     def reset_parameters(self) -> None:
         """Draw the table anew from the standard normal distribution, zeros for the padding."""
         drawn = mx.random.normal(self.weight.shape).astype(self.weight.dtype)
@@ -67,8 +76,9 @@ class Embedding(_Table):
         num_embeddings: V.
         embedding_dim: E.
         padding_idx: row that starts at zero and gets no gradient. Default: None.
-        max_norm: refused (``ARGUMENT_NOTES`` says why). Default: None.
-        norm_type: of max_norm. Default: 2.
+        max_norm: a longer row is scaled down to this norm when it is read, and in training mode
+            stays so. Default: None.
+        norm_type: p of that norm, or infinity. Default: 2.
         scale_grad_by_freq: refused (``ARGUMENT_NOTES`` says why). Default: False.
         sparse: no effect here (``ARGUMENT_NOTES`` says why). Default: False.
         _weight: the table to start from. Default: None, drawn.
@@ -97,7 +107,7 @@ class Embedding(_Table):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        refuse_options("Embedding", max_norm, scale_grad_by_freq)
+        refuse_options("Embedding", scale_grad_by_freq)
         self.max_norm, self.norm_type = max_norm, norm_type
         self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
         self._setup(num_embeddings, embedding_dim, padding_idx, _weight, dtype)
@@ -107,18 +117,25 @@ class Embedding(_Table):
     def forward(self, input: mx.array) -> mx.array:  # noqa: A002
         """Return ``[*, E]`` for integers ``input [*]`` in ``[0, V)``."""
         indices = as_array(input, "torch.nn.Embedding input")
-        return functional.embedding(indices, self.weight, self.padding_idx)
+        table = self._table(indices)
+        norm = self.max_norm, self.norm_type
+        return functional.embedding(indices, table, self.padding_idx, *norm)
 
     def to_quantized(
         self, group_size: int | None = None, bits: int | None = None, mode: str = "affine"
     ) -> mlx.nn.Module:
         """Return MLX's quantized embedding of the same table."""
+        if self.max_norm is not None:
+            raise UnsupportedError(
+                "quantize torch.nn.Embedding", expected="max_norm None", got=str(self.max_norm)
+            )
         return mlx.nn.QuantizedEmbedding.from_embedding(self, group_size, bits, mode)
 
     def extra_repr(self) -> str:
         """Return torch's text: what differs from the defaults."""
         text = f"{self.num_embeddings}, {self.embedding_dim}"
         text += "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        text += "" if self.max_norm is None else f", max_norm={self.max_norm}"
         text += "" if self.norm_type == 2 else f", norm_type={self.norm_type}"
         return text + (", sparse=True" if self.sparse else "")
 
@@ -131,8 +148,9 @@ class EmbeddingBag(_Table):
     Args:
         num_embeddings: V.
         embedding_dim: E.
-        max_norm: refused (``ARGUMENT_NOTES`` says why). Default: None.
-        norm_type: of max_norm. Default: 2.
+        max_norm: a longer row is scaled down to this norm when it is read, and in training mode
+            stays so. Default: None.
+        norm_type: p of that norm, or infinity. Default: 2.
         scale_grad_by_freq: refused (``ARGUMENT_NOTES`` says why). Default: False.
         mode: "sum", "mean" or "max". Default: "mean".
         sparse: no effect here (``ARGUMENT_NOTES`` says why). Default: False.
@@ -164,7 +182,7 @@ class EmbeddingBag(_Table):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        refuse_options("EmbeddingBag", max_norm, scale_grad_by_freq)
+        refuse_options("EmbeddingBag", scale_grad_by_freq)
         self.max_norm, self.norm_type = max_norm, norm_type
         self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
         self.mode, self.include_last_offset = mode, include_last_offset
@@ -185,8 +203,10 @@ class EmbeddingBag(_Table):
         """
         return functional.embedding_bag(
             input,
-            self.weight,
+            self._table(input),
             offsets,
+            self.max_norm,
+            self.norm_type,
             mode=self.mode,
             per_sample_weights=per_sample_weights,
             include_last_offset=self.include_last_offset,
@@ -196,6 +216,7 @@ class EmbeddingBag(_Table):
     def extra_repr(self) -> str:
         """Return torch's text: what differs from the defaults."""
         text = f"{self.num_embeddings}, {self.embedding_dim}"
+        text += "" if self.max_norm is None else f", max_norm={self.max_norm}"
         text += "" if self.norm_type == 2 else f", norm_type={self.norm_type}"
         text += f", mode={self.mode!r}"
         return text + ("" if self.padding_idx is None else f", padding_idx={self.padding_idx}")

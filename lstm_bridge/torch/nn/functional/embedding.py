@@ -29,15 +29,16 @@ def embedding(
         input: integers in ``[0, V)``, any shape.
         weight: the table.
         padding_idx: row that gets no gradient. Default: None.
-        max_norm: refused, because torch then changes the table in place. Default: None.
-        norm_type: of max_norm.
+        max_norm: a longer row is scaled down to it before it is read. torch also leaves the
+            table so; here an ``nn.Embedding`` that trains does. Default: None.
+        norm_type: which norm: p, or infinity. Default: 2.
         scale_grad_by_freq: refused, because it is a rule of torch's own backward pass.
             Default: False.
         sparse: no effect here, because MLX's gradients are dense. Default: False.
     """
-    refuse_options("embedding", max_norm, scale_grad_by_freq)
+    refuse_options("embedding", scale_grad_by_freq)
     _integers(input, "embedding input")
-    return _rows(weight, padding_idx)[input]
+    return within_norm(_rows(weight, padding_idx)[input], max_norm, norm_type)
 
 
 def embedding_bag(
@@ -59,8 +60,8 @@ def embedding_bag(
         input: ``[N, K]`` bags of K indices, or ``[S]`` all bags' indices end to end.
         weight: the table, ``[V, E]``.
         offsets: where each bag starts in ``[S]``. Default: None.
-        max_norm: refused, as in :func:`embedding`.
-        norm_type: of max_norm.
+        max_norm: as in :func:`embedding`. Default: None.
+        norm_type: as in :func:`embedding`. Default: 2.
         scale_grad_by_freq: refused, as in :func:`embedding`.
         mode: "sum", "mean" or "max". Default: "mean".
         sparse: no effect here, because MLX's gradients are dense.
@@ -71,14 +72,14 @@ def embedding_bag(
     Returns:
         ``[bags, E]``; an empty bag gives zeros.
     """
-    refuse_options("embedding_bag", max_norm, scale_grad_by_freq)
+    refuse_options("embedding_bag", scale_grad_by_freq)
     _integers(input, "embedding_bag input")
     if mode not in ("sum", "mean", "max"):
         raise UsageError("embedding_bag mode", expected="'sum', 'mean' or 'max'", got=repr(mode))
     if per_sample_weights is not None and mode != "sum":
         raise UsageError("embedding_bag per_sample_weights", expected="mode 'sum'", got=repr(mode))
     flat, owner, bags = _bags(input, offsets, include_last_offset)
-    rows = weight[flat]
+    rows = within_norm(weight[flat], max_norm, norm_type)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape(-1, 1)
     here = mx.arange(bags)[:, None] == owner[None, :]
@@ -98,18 +99,38 @@ def one_hot(input: mx.array, num_classes: int = -1) -> mx.array:  # noqa: A002
     return (input[..., None] == mx.arange(width)).astype(mx.int64)
 
 
-def refuse_options(owner: str, max_norm: Any, scale_grad_by_freq: bool) -> None:
-    """Refuse what only torch's own in-place and backward passes can do.
+def within_norm(rows: mx.array, max_norm: float | None, norm_type: float) -> mx.array:
+    """Return rows of a norm of at most ``max_norm``; the scaling has no part in gradients.
+
+    Args:
+        rows: ``[*, E]``.
+        max_norm: the largest norm. None leaves the rows as they are.
+        norm_type: p of the norm, or infinity.
+    """
+    if max_norm is None:
+        return rows
+    held = mx.stop_gradient(rows)
+    wide = held.astype(mx.float32) if held.dtype in (mx.float16, mx.bfloat16) else held
+    norm = mx.linalg.norm(wide, norm_type, axis=-1, keepdims=True)
+    scale = mx.where(norm > max_norm, max_norm / (norm + 1e-7), mx.ones_like(norm))
+    return (held * scale.astype(rows.dtype)) + (rows - held)
+
+
+def renormed(table: mx.array, indices: mx.array, max_norm: float, norm_type: float) -> mx.array:
+    """Return a table whose rows at the indices have a norm of at most ``max_norm``."""
+    held = mx.stop_gradient(table)
+    scaled = mx.array(held)
+    if indices.size:
+        scaled[indices] = within_norm(held[indices], max_norm, norm_type)
+    return scaled + (table - held)
+
+
+def refuse_options(owner: str, scale_grad_by_freq: bool) -> None:
+    """Refuse what only torch's own backward pass can do.
 
     Raises:
         UnsupportedError: naming the option.
     """
-    if max_norm is not None:
-        raise UnsupportedError(
-            f"torch.nn.{owner} max_norm",
-            expected="None, because torch changes the table in place while it reads it",
-            got=repr(max_norm),
-        )
     if scale_grad_by_freq:
         raise UnsupportedError(
             f"torch.nn.{owner} scale_grad_by_freq",
