@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "call.hpp"
+#include "kept.hpp"
 #include "mlx/device.h"
 #include "mlx/ops.h"
 #include "mlx/primitives.h"
@@ -176,8 +177,8 @@ class LSTM : public Fused {
     to.y = allocate(outputs[0]);
     to.h = allocate(outputs[1]);
     to.c = allocate(outputs[2]);
-    if (outputs.size() > 3) to.cells = allocate(outputs[3]);
-    if (outputs.size() > 4) to.gates = allocate(outputs[4]);
+    if (outputs.size() > 3) to.cells = allocate_kept(outputs[3]);
+    if (outputs.size() > 4) to.gates = allocate_kept(outputs[4]);
     dispatch(stream(), inputs, outputs, [call, to] {
       Scratch scratch;
       variant().forward(call.shape, call.weights(scratch), call.inputs(scratch), to);

@@ -1,6 +1,7 @@
 #include "threads.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -11,6 +12,7 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/mman.h>
 #endif
 
 namespace lstm_bridge {
@@ -158,17 +160,26 @@ Pool& pool() {
   return *it;
 }
 
-constexpr std::size_t kAlign = 64;
-constexpr std::size_t kKept = std::size_t{64} << 20;  // bytes that a thread keeps between calls
+constexpr std::size_t kLine = 64, kLargePage = std::size_t{2} << 20;
+constexpr std::size_t kKept = std::size_t{128} << 20;  // bytes that a thread keeps between calls
 
 struct Free {
-  void operator()(float* p) const { ::operator delete(p, std::align_val_t{kAlign}); }
+  std::align_val_t align;
+  void operator()(float* p) const { ::operator delete(p, align); }
 };
 
 struct Block {
   std::unique_ptr<float, Free> data;
   std::size_t size;
 };
+
+Block allocate(std::size_t count) {
+  const std::size_t bytes = count * sizeof(float);
+  const std::align_val_t align{bytes < kLargePage ? kLine : kLargePage};
+  auto* const p = static_cast<float*>(::operator new(bytes, align));
+  use_large_pages(p, bytes);
+  return {std::unique_ptr<float, Free>(p, Free{align}), count};
+}
 
 struct Arena {
   std::vector<Block> blocks;
@@ -182,8 +193,7 @@ struct Arena {
     }
     if (block == blocks.size()) {
       const std::size_t size = std::max<std::size_t>(count, std::size_t{1} << 18);
-      auto* p = static_cast<float*>(::operator new(size * sizeof(float), std::align_val_t{kAlign}));
-      blocks.push_back({std::unique_ptr<float, Free>(p), size});
+      blocks.push_back(allocate(size));
     }
     float* const p = blocks[block].data.get() + used;
     used += count;
@@ -213,6 +223,17 @@ void Barrier::wait() {
   } else {
     wait_while(phase_, phase);
   }
+}
+
+void use_large_pages(void* p, std::size_t bytes) {
+#if defined(__linux__)
+  const auto first = (reinterpret_cast<std::uintptr_t>(p) + kLargePage - 1) / kLargePage;
+  const auto end = (reinterpret_cast<std::uintptr_t>(p) + bytes) / kLargePage;
+  if (first < end) madvise(reinterpret_cast<void*>(first * kLargePage),  // which may be declined
+                           (end - first) * kLargePage, MADV_HUGEPAGE);
+#else
+  (void)p, (void)bytes;
+#endif
 }
 
 int thread_count() { return pool().size(); }

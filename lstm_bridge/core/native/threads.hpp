@@ -46,6 +46,9 @@ void share_out(int pieces, F&& job) {
       const_cast<void*>(static_cast<const void*>(&job)));
 }
 
+// Ask for large pages where the system has any: fewer of them need filling and finding.
+void use_large_pages(void* p, std::size_t bytes);
+
 // Memory of the calling thread that is kept between calls, in cache lines.
 class Scratch {
  public:
