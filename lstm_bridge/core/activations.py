@@ -13,31 +13,11 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
+from lstm_bridge.core.exponentials import erf, exponential
+from lstm_bridge.core.normal import softmax
 from lstm_bridge.errors import UnsupportedError
 
 Activation = Callable[[mx.array], mx.array]
-
-# Chebyshev fits: erf(x) / x in powers of x² up to 1, and log(1 - erf(x)) in powers of x up to 4.2.
-_ERF_NEAR = (
-    1.12837917,
-    -0.376126269,
-    0.112835975,
-    -0.0268543288,
-    0.00518931194,
-    -0.000801885499,
-    7.8824971e-05,
-)
-_ERF_FAR = (
-    0.000250369417,
-    -1.12995806,
-    -0.632285751,
-    -0.109655764,
-    0.0261839637,
-    -0.00467725919,
-    0.000579437041,
-    -4.40188699e-05,
-    1.53494631e-06,
-)
 
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
@@ -123,38 +103,6 @@ def gelu(x: mx.array, approximate: bool = False) -> mx.array:
     return 0.5 * x * (1 + erf(x * 0.7071067811865476))
 
 
-def erf(x: mx.array) -> mx.array:
-    """The error function, in float32 to one rounding step.
-
-    MLX's own is off by up to 4.5e-7 on a CPU; its derivative is exact, so the better value rides
-    on it as a constant.
-    """
-    y = mx.erf(x)
-    if x.dtype != mx.float32:
-        return y
-    size = mx.minimum(mx.abs(x), 4.2)
-    near = size * _polynomial(_ERF_NEAR, size * size)
-    better = mx.sign(x) * mx.where(size < 1, near, 1 - mx.exp(_polynomial(_ERF_FAR, size)))
-    return y + mx.stop_gradient(better - y)
-
-
-def exponential(x: mx.array) -> mx.array:
-    """``exp(x)``, in float32 to two rounding steps, for the same reason and in the same way."""
-    y = mx.exp(x)
-    if x.dtype != mx.float32:
-        return y
-    grown = mx.expm1(mx.minimum(mx.abs(x), 80)) + 1
-    better = mx.where(x > 0, grown, 1 / grown)
-    return y + mx.stop_gradient(mx.where(mx.abs(x) < 80, better - y, mx.zeros_like(y)))
-
-
-def _polynomial(coefficients: tuple[float, ...], x: mx.array) -> mx.array:
-    total = mx.zeros_like(x)
-    for coefficient in reversed(coefficients):
-        total = total * x + coefficient
-    return total
-
-
 def silu(x: mx.array) -> mx.array:
     """``x sigmoid(x)``, also called swish."""
     return x * mx.sigmoid(x)
@@ -203,11 +151,6 @@ def hard_shrink(x: mx.array, threshold: float = 0.5) -> mx.array:
 def threshold(x: mx.array, threshold: float, default_value: float) -> mx.array:
     """``x`` above ``threshold``, else ``default_value``."""
     return mx.where(x > threshold, x, mx.full(x.shape, default_value, x.dtype))
-
-
-def softmax(x: mx.array, axis: int = -1) -> mx.array:
-    """``exp(x) / sum exp(x)`` along an axis."""
-    return mx.softmax(x, axis=axis)
 
 
 def log_softmax(x: mx.array, axis: int = -1) -> mx.array:

@@ -10,16 +10,13 @@ Shape letters: D input, O output.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from lstm_bridge.core.activations import Activation, relu
-from lstm_bridge.core.native.ops import Inputs, Operation
-
-_KERNEL_SERVES = sys.platform != "darwin"
+from lstm_bridge.core.native.ops import DENSE_SERVES, Inputs, Operation
 
 # The kernel's own activations, by their number there.
 _SQUASHES: dict[Activation, int] = {mx.sigmoid: 1, mx.tanh: 2, relu: 3}
@@ -47,12 +44,22 @@ def affine(
     Returns:
         ``[..., O]``.
     """
-    # An activation may be a layer, which has no hash.
-    number = next((n for known, n in _SQUASHES.items() if known is activation), 0)
-    y = _fused_affine(x, W, bias, (number, turned)) if _KERNEL_SERVES else None
+    number = squash_number(activation)
+    y = _fused_affine(x, W, bias, (number, turned)) if DENSE_SERVES else None
     if y is None:
         y, number = _plain_affine(x, W, bias, turned), 0
     return y if activation is None or number else activation(y)
+
+
+def squash_number(activation: Activation | None) -> int:
+    """Return the kernel's number of an activation, 0 for those that it has not."""
+    # An activation may be a layer, which has no hash.
+    return next((n for known, n in _SQUASHES.items() if known is activation), 0)
+
+
+def squashed(y: mx.array, number: int) -> mx.array:
+    """Return the activation of that number by MLX's own operations."""
+    return _BY_NUMBER[number](y) if number else y
 
 
 def by_kernel(activation: Activation) -> Activation:
@@ -91,7 +98,7 @@ def _fused_affine(
 
 
 def _squash(x: mx.array, activation: Activation) -> mx.array:
-    if not _KERNEL_SERVES:
+    if not DENSE_SERVES:
         return activation(x)
     flat = x if x.ndim <= _MOST_AXES else x.reshape(-1)
     y = _SQUASH((flat,), (_SQUASHES[activation],))[0]
@@ -108,13 +115,13 @@ def _composed_affine(inputs: Inputs, settings: Sequence[float]) -> list[mx.array
     assert x is not None
     assert W is not None
     y = _plain_affine(x, W, bias, bool(settings[1]))
-    return [_BY_NUMBER[int(settings[0])](y) if settings[0] else y]
+    return [squashed(y, int(settings[0]))]
 
 
 def _composed_squash(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
     x = inputs[0]
     assert x is not None
-    return [_BY_NUMBER[int(settings[0])](x)]
+    return [squashed(x, int(settings[0]))]
 
 
 _AFFINE = Operation("LSTMBridgeAffine", _composed_affine)

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cells_test.hpp"
+#include "dense_test.hpp"
 #include "kernel.hpp"
 #include "one_state_test.hpp"
 
@@ -373,6 +374,7 @@ int main() {
     lstm_bridge::choose(v->name);
     failures += cells_test::run(v->name);
     failures += one_state_test::run(v->name);
+    failures += dense_test::run(v->name);
     unsigned seed = 1;
     for (const auto& n : sizes)
       for (unsigned bits = 0; bits < 16; ++bits, ++seed) {

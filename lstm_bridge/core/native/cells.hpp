@@ -1,48 +1,14 @@
-// What the kernel computes besides the LSTM: affine maps, activations, and the other cells.
+// What the kernel computes besides the LSTM: the other cells, and a table of all that it has.
 //
-// Shape letters: M rows, N batch, L length, D input, H hidden, O output. All numbers are float32.
+// Shape letters: N batch, L length, D input, H hidden. All numbers are float32.
 #pragma once
 
 #include <cstddef>
 
+#include "dense.hpp"
 #include "kernel.hpp"
 
 namespace lstm_bridge {
-
-enum class Squash { kNone, kSigmoid, kTanh, kRelu };
-
-// y[m, o] = squash(sum_d x[m, d] W[o, d] + bias[o])
-struct Affine {
-  std::ptrdiff_t M = 0, D = 0, O = 0;
-  const float* x = nullptr;  // [M, D], D contiguous
-  std::ptrdiff_t x_row = 0;
-  Matrix W;                     // [O, D]
-  const float* bias = nullptr;  // [O], or null
-  float* y = nullptr;           // [M, O], O contiguous
-  std::ptrdiff_t y_row = 0;
-  Squash squash = Squash::kNone;
-};
-
-// Each may be null where it is not wanted.
-struct AffineGradients {
-  float* x = nullptr;     // [M, D]
-  float* W = nullptr;     // [O, D]
-  float* bias = nullptr;  // [O]
-  bool turned = false;    // W is [D, O] instead
-};
-
-// Normalisation over the last axis: gamma (z - mean) / sqrt(variance + eps) + beta; none where
-// gamma is null.
-struct Norm {
-  const float* gamma = nullptr;
-  const float* beta = nullptr;
-  float eps = 0;
-};
-
-struct NormGradients {
-  float* gamma = nullptr;
-  float* beta = nullptr;
-};
 
 constexpr int kBranches = 5;  // of an mLSTM: k, v, i, f, o
 
@@ -140,6 +106,7 @@ struct Cells {
   void (*rnn)(const Shape&, const Weights&, const Inputs&, Squash, const Outputs&);
   void (*rnn_backward)(const Shape&, const Weights&, const Inputs&, Squash, const Cotangents&,
                        const Gradients&);
+  Dense dense;
 };
 
 // Of the variant in use.

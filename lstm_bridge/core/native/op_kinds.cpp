@@ -391,7 +391,7 @@ constexpr OpKind kKinds[] = {
 const OpKind* op_kind(const std::string& name) {
   for (const OpKind& kind : kKinds)
     if (name == kind.name) return &kind;
-  return nullptr;
+  return dense_kind(name);
 }
 
 }  // namespace lstm_bridge

@@ -41,5 +41,7 @@ struct OpKind {
 
 // Null for an unknown name.
 const OpKind* op_kind(const std::string& name);
+// The same of those without a state alone.
+const OpKind* dense_kind(const std::string& name);
 
 }  // namespace lstm_bridge

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
@@ -11,6 +12,9 @@ from lstm_bridge.core import native
 
 Inputs = Sequence[mx.array | None]
 Composed = Callable[[Inputs, Sequence[float]], list[mx.array]]
+
+# Whether the kernel serves what has no state, too: macOS has Accelerate, and stays with it.
+DENSE_SERVES = sys.platform != "darwin"
 
 
 class Operation:

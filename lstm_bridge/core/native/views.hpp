@@ -19,11 +19,11 @@ namespace mx = mlx::core;
 
 using Arrays = std::vector<mx::array>;
 
-// An input as the kernel's own thread will read it, of at most three axes; it holds no array.
+// An input as the kernel's own thread will read it, of at most four axes; it holds no array.
 struct View {
   const void* data = nullptr;
   int rank = 0;
-  std::ptrdiff_t shape[3] = {1, 1, 1}, strides[3] = {0, 0, 0};
+  std::ptrdiff_t shape[4] = {1, 1, 1, 1}, strides[4] = {0, 0, 0, 0};
   bool compact = false;
 
   View() = default;
@@ -36,9 +36,9 @@ struct View {
   }
   // A whole array of floats.
   View(const float* from, std::ptrdiff_t a, std::ptrdiff_t b, std::ptrdiff_t c)
-      : data(from), rank(3), shape{a, b, c}, strides{b * c, c, 1}, compact(true) {}
+      : data(from), rank(3), shape{a, b, c, 1}, strides{b * c, c, 1, 0}, compact(true) {}
 
-  std::ptrdiff_t size() const { return shape[0] * shape[1] * shape[2]; }
+  std::ptrdiff_t size() const { return shape[0] * shape[1] * shape[2] * shape[3]; }
   bool uniform() const {
     for (int k = 0; k < rank; ++k)
       if (shape[k] != 1 && strides[k] != 0) return false;
@@ -96,22 +96,22 @@ const T* contiguous(const View& v, Scratch& scratch) {
     std::fill_n(to, v.size(), *from);
     return to;
   }
-  // At most three axes, the missing ones first.
-  std::ptrdiff_t n[3] = {1, 1, 1}, s[3] = {0, 0, 0};
-  const int missing = 3 - v.rank;
+  // At most four axes, the missing ones first.
+  std::ptrdiff_t n[4] = {1, 1, 1, 1}, s[4] = {0, 0, 0, 0};
+  const int missing = 4 - v.rank;
   for (int k = 0; k < v.rank; ++k) {
     n[missing + k] = v.shape[k];
     s[missing + k] = v.strides[k];
   }
   T* next = to;
-  for (std::ptrdiff_t a = 0; a < n[0]; ++a)
-    for (std::ptrdiff_t b = 0; b < n[1]; ++b) {
-      const T* const row = from + a * s[0] + b * s[1];
-      if (s[2] == 1) {
-        next = std::copy_n(row, n[2], next);
+  for (std::ptrdiff_t a = 0; a < n[0] * n[1]; ++a)
+    for (std::ptrdiff_t b = 0; b < n[2]; ++b) {
+      const T* const row = from + a / n[1] * s[0] + a % n[1] * s[1] + b * s[2];
+      if (s[3] == 1) {
+        next = std::copy_n(row, n[3], next);
         continue;
       }
-      for (std::ptrdiff_t c = 0; c < n[2]; ++c) *next++ = row[c * s[2]];
+      for (std::ptrdiff_t c = 0; c < n[3]; ++c) *next++ = row[c * s[3]];
     }
   return to;
 }

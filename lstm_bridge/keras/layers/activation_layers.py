@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from lstm_bridge.core.activations import elu, leaky_relu, relu
 from lstm_bridge.core.affine import by_kernel
+from lstm_bridge.core.normal import softmax
 from lstm_bridge.errors import UsageError
 from lstm_bridge.keras import activations
 from lstm_bridge.keras.layers.call_spec import Shape
@@ -173,10 +174,10 @@ class Softmax(_Elementwise):
             mask: boolean, broadcast over the inputs; where False the output is 0. Default: None.
         """
         if mask is None:
-            return mx.softmax(inputs, axis=self.axis)
+            return softmax(inputs, axis=self.axis)
         keep = mask if mask.dtype == mx.bool_ else mask > 0.5
         low = mx.full(inputs.shape, -3e4 if inputs.dtype == mx.float16 else -1e9, inputs.dtype)
-        y = mx.softmax(mx.where(keep, inputs, low), axis=self.axis)
+        y = softmax(mx.where(keep, inputs, low), axis=self.axis)
         return mx.where(keep, y, mx.zeros_like(y))
 
 

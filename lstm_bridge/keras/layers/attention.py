@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core.affine import tanh
+from lstm_bridge.core.normal import softmax
+from lstm_bridge.core.products import matmul
 from lstm_bridge.errors import UsageError
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
@@ -80,12 +83,12 @@ class Attention(Layer):
     def _scores(self, query: mx.array, key: mx.array) -> mx.array:
         scale = None if self.scale is None else self.scale.astype(query.dtype)
         if self.score_mode == "dot":
-            scores = query @ mx.swapaxes(key, -2, -1)
+            scores = matmul(query, mx.swapaxes(key, -2, -1))
             return scores if scale is None else scores * scale
         both = mx.expand_dims(query, -2) + mx.expand_dims(key, -3)
         both = both if scale is None else scale * both
         weight: mx.array = self.concat_score_weight.astype(query.dtype)
-        return mx.multiply(weight, mx.sum(mx.tanh(both), axis=-1))
+        return mx.multiply(weight, mx.sum(tanh(both), axis=-1))
 
     def call(
         self,
@@ -116,10 +119,10 @@ class Attention(Layer):
         if keep is not None:
             low = 65504.0 if scores.dtype == mx.float16 else 1e9
             scores = mx.where(keep, scores, scores - low)
-        weights = mx.softmax(scores, axis=-1)
+        weights = softmax(scores)
         if training and self.dropout > 0:
             weights = self._dropped(weights)
-        output = weights @ value
+        output = matmul(weights, value)
         if query_mask is not None:
             output = mx.where(query_mask.astype(mx.bool_)[..., None], output, mx.zeros_like(output))
         return (output, weights) if return_attention_scores else output
@@ -182,7 +185,7 @@ class AdditiveAttention(Attention):
             )
 
     def _scores(self, query: mx.array, key: mx.array) -> mx.array:
-        both = mx.tanh(mx.expand_dims(query, -2) + mx.expand_dims(key, -3))
+        both = tanh(mx.expand_dims(query, -2) + mx.expand_dims(key, -3))
         return mx.sum(both if self.scale is None else self.scale.astype(both.dtype) * both, axis=-1)
 
     def get_config(self) -> dict[str, Any]:

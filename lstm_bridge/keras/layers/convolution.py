@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core.affine import affine
 from lstm_bridge.core.convolution import conv
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras import activations
@@ -63,8 +64,8 @@ class ConvLayer(WeightedLayer):
     def _channels(self, input_shape: Shape) -> int:
         return int(split_shape(input_shape, self.data_format)[2])
 
-    def _convolve(self, x: mx.array) -> mx.array:
-        """Convolve channels-last inputs, without bias and activation."""
+    def _convolve(self, x: mx.array, bias: mx.array | None, activation: Any) -> mx.array:
+        """Convolve channels-last inputs; the activation, if any, is of their format."""
         raise NotImplementedError
 
     def call(self, inputs: mx.array) -> mx.array:
@@ -76,10 +77,12 @@ class ConvLayer(WeightedLayer):
         Returns:
             ``[N, *spatial', F]``, in the same format.
         """
-        y = self._convolve(to_last(inputs, self.data_format))
-        if self.bias is not None:
-            y = y + self.bias.astype(y.dtype)
-        return self.activation(from_last(y, self.data_format))  # type: ignore[no-any-return]
+        x = to_last(inputs, self.data_format)
+        bias = None if self.bias is None else self._weight("bias")
+        if self.data_format == "channels_last":
+            return self._convolve(x, bias, self.activation)
+        y = from_last(self._convolve(x, bias, None), self.data_format)
+        return self.activation(y)  # type: ignore[no-any-return]
 
     def _weight(self, name: str) -> mx.array:
         return self[name].astype(to_mlx(self.compute_dtype))  # type: ignore[no-any-return]
@@ -139,10 +142,12 @@ class _Conv(ConvLayer):
         else:
             self.bias = None
 
-    def _convolve(self, x: mx.array) -> mx.array:
+    def _convolve(self, x: mx.array, bias: mx.array | None, activation: Any) -> mx.array:
         return conv(
             x,
             self._weight("kernel"),
+            bias,
+            activation,
             strides=self.strides,
             padding=self.padding,
             dilations=self.dilation_rate,
@@ -332,7 +337,7 @@ class SeparableConv1D(ConvLayer):
         else:
             self.bias = None
 
-    def _convolve(self, x: mx.array) -> mx.array:
+    def _convolve(self, x: mx.array, bias: mx.array | None, activation: Any) -> mx.array:
         depth = self._weight("depthwise_kernel")
         K, channels, multiplier = depth.shape
         y = conv(
@@ -343,7 +348,7 @@ class SeparableConv1D(ConvLayer):
             dilations=self.dilation_rate,
             groups=channels,
         )
-        return y @ self._weight("pointwise_kernel")[0]
+        return affine(y, self._weight("pointwise_kernel")[0], bias, activation, turned=True)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments in Keras's own form."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core.products import matmul
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
@@ -308,7 +309,7 @@ class Dot(Layer):
             x, y = unit(x, a, _DOT_EPSILON), unit(y, b, _DOT_EPSILON)
         x, y = mx.moveaxis(x, a, -1), mx.moveaxis(y, b, 1)
         left, right = x.shape[1:-1], y.shape[2:]
-        product = x.reshape(x.shape[0], -1, x.shape[-1]) @ y.reshape(*y.shape[:2], -1)
+        product = matmul(x.reshape(x.shape[0], -1, x.shape[-1]), y.reshape(*y.shape[:2], -1))
         shape = (*left, *right) or (1,)
         return product.reshape(x.shape[0], *shape)
 

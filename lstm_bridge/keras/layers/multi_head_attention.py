@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import mlx.core as mx
 
 from lstm_bridge.core.affine import affine
+from lstm_bridge.core.normal import softmax
+from lstm_bridge.core.products import matmul
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
 from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
@@ -234,11 +236,11 @@ class MultiHeadAttention(WeightedLayer):
         q, k, v = (mx.transpose(a, order) for a in (q, k, v))
         free, T, S = q.shape[: len(others)], q.shape[len(others) : -1], k.shape[len(others) : -1]
         q, k, v = (a.reshape(*free, -1, a.shape[-1]) for a in (q, k, v))
-        scores = (q @ mx.swapaxes(k, -2, -1)).reshape(*free, *T, *S)
+        scores = matmul(q, mx.swapaxes(k, -2, -1)).reshape(*free, *T, *S)
         weights = _softmax(scores, *kept, count)
         dropped = self._dropped(weights) if training and self.dropout > 0 else weights
         flat = dropped.reshape(*free, math.prod(T), math.prod(S))
-        output = (flat @ v).reshape(*free, *T, v.shape[-1])
+        output = matmul(flat, v).reshape(*free, *T, v.shape[-1])
         back = sorted(range(len(order)), key=order.__getitem__)
         return mx.transpose(output, back), weights
 
@@ -298,11 +300,11 @@ def _softmax(scores: mx.array, keep: mx.array | None, spread: bool, count: int) 
     """Softmax over the last axes, of the scores that count."""
     axes = list(range(-count, 0))
     if keep is None:
-        return mx.softmax(scores, axis=axes)
+        return softmax(scores, axis=axes)
     while keep.ndim < scores.ndim:
         keep = mx.expand_dims(keep, -2 * count - 1)
     low = mx.full(scores.shape, -3e4 if scores.dtype == mx.float16 else -1e9, scores.dtype)
-    weights = mx.softmax(mx.where(keep, scores, low), axis=axes)
+    weights = softmax(mx.where(keep, scores, low), axis=axes)
     return weights if spread else mx.where(keep, weights, mx.zeros_like(weights))
 
 

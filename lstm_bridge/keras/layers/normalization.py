@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core.normal import layer_norm
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
 from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
@@ -267,6 +268,11 @@ class LayerNormalization(WeightedLayer):
         """Normalize inputs of any shape."""
         x = _wide(inputs)
         axes = [a % x.ndim for a in self.axis]
+        if axes == [x.ndim - 1]:
+            gamma, beta = (
+                None if a is None else a.astype(x.dtype) for a in (self.gamma, self.beta)
+            )
+            return layer_norm(x, gamma, beta, self.epsilon).astype(to_mlx(self.compute_dtype))
         wide = [size if a in axes else 1 for a, size in enumerate(x.shape)]
         mean = mx.mean(x, axis=axes, keepdims=True)
         variance = mx.mean(mx.square(x - mean), axis=axes, keepdims=True)

@@ -12,8 +12,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from lstm_bridge.core.activations import ACTIVATIONS, erf, exponential, gelu
+from lstm_bridge.core.activations import ACTIVATIONS, gelu
 from lstm_bridge.core.activations import get as activation
+from lstm_bridge.core.exponentials import erf, exponential
+from lstm_bridge.core.normal import softmax
+from lstm_bridge.core.products import einsum, matmul
 from lstm_bridge.errors import ShapeError, UnsupportedError
 from lstm_bridge.models.graph import Operation
 from lstm_bridge.models.keras.nest import in_order
@@ -107,7 +110,7 @@ def _flip(x: mx.array, axis: Any = None) -> mx.array:
 
 
 def _softmax(x: mx.array, axis: Any = -1) -> mx.array:
-    return mx.softmax(x, axis=_axes(axis))
+    return mx.softmax(x) if axis is None else softmax(x, axis)
 
 
 def _log_softmax(x: mx.array, axis: Any = -1) -> mx.array:
@@ -154,7 +157,7 @@ def _matmul(
 ) -> mx.array:
     """Keras's product, and TensorFlow's with its flags."""
     x1 = mx.swapaxes(x1, -1, -2) if transpose_a else x1
-    return mx.matmul(x1, mx.swapaxes(x2, -1, -2) if transpose_b else x2)
+    return matmul(x1, mx.swapaxes(x2, -1, -2) if transpose_b else x2)
 
 
 def _dot(x1: mx.array, x2: mx.array) -> mx.array:
@@ -310,7 +313,7 @@ _BY_CLASS: Mapping[str, Operation] = {
     "Matmul": _matmul,
     "Dot": _dot,
     "CosineMerge": _cosine,
-    "Einsum": lambda *operands, subscripts: mx.einsum(subscripts, *operands),
+    "Einsum": lambda *operands, subscripts: einsum(subscripts, *operands),
     "Softmax": _softmax,
     "LogSoftmax": _log_softmax,
     **{

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core.products import matmul
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.torch.dtypes import float_dtype
 from lstm_bridge.torch.nn import functional
@@ -165,7 +166,7 @@ class MultiheadAttention(Module):
             k, v = _appended(k, nothing), _appended(v, nothing)
             extra += 1
         q, k, v = (self._heads(x) for x in (q, k, v))
-        scores = (q * self.head_dim**-0.5) @ k.swapaxes(-1, -2)
+        scores = matmul(q * self.head_dim**-0.5, k.swapaxes(-1, -2))
         if mask is not None:
             mask = mask if mask.ndim == 2 else mask.reshape(N, self.num_heads, *mask.shape[1:])
             scores = masked(scores, _widened(mask, extra), hidden=True)
@@ -173,7 +174,7 @@ class MultiheadAttention(Module):
             scores = masked(scores, _widened(padding, extra)[:, None, None], hidden=True)
         weights = functional.softmax(scores, -1)
         weights = functional.dropout(weights, self.dropout, self.training)
-        y = (weights @ v).swapaxes(1, 2).reshape(N, L, E)
+        y = matmul(weights, v).swapaxes(1, 2).reshape(N, L, E)
         return self.out_proj(y), weights
 
     def _projected(self, inputs: list[mx.array]) -> list[mx.array]:

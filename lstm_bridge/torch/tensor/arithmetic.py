@@ -14,7 +14,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from lstm_bridge.core import activations
+from lstm_bridge.core import products
+from lstm_bridge.core.exponentials import erf, exponential
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.torch.nn import functional
 
@@ -112,7 +113,7 @@ def clamp(input: Value, min: Value = None, max: Value = None) -> Value:  # noqa:
 
 def exp(input: Value) -> Value:  # noqa: A002
     """``e ** input``."""
-    return activations.exponential(input) if isinstance(input, mx.array) else math.exp(input)
+    return exponential(input) if isinstance(input, mx.array) else math.exp(input)
 
 
 def where(condition: mx.array, input: Value = None, other: Value = None) -> mx.array:  # noqa: A002
@@ -203,7 +204,7 @@ def isclose(
 
 def matmul(input: mx.array, other: mx.array) -> mx.array:  # noqa: A002
     """The matrix product of the last two axes."""
-    return input @ other
+    return products.matmul(input, other)
 
 
 def bmm(input: mx.array, mat2: mx.array) -> mx.array:  # noqa: A002
@@ -216,7 +217,7 @@ def bmm(input: mx.array, mat2: mx.array) -> mx.array:  # noqa: A002
         raise ShapeError(
             "bmm", expected="two 3D batches", got=f"{list(input.shape)} and {list(mat2.shape)}"
         )
-    return input @ mat2
+    return products.matmul(input, mat2)
 
 
 def addmm(
@@ -236,7 +237,7 @@ def einsum(equation: str, *operands: Any) -> mx.array:
     arrays = (
         operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
     )
-    return mx.einsum(equation.replace(" ", ""), *arrays)
+    return products.einsum(equation.replace(" ", ""), *arrays)
 
 
 def dot(input: mx.array, tensor: mx.array) -> mx.array:  # noqa: A002
@@ -325,7 +326,7 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "neg": operator.neg, "negative": operator.neg, "positive": operator.pos,
     "abs": abs, "absolute": abs, "square": lambda input: input * input,  # noqa: A006
     "reciprocal": lambda input: 1 / input,  # noqa: A006
-    "rsqrt": mx.rsqrt, "sign": mx.sign, "erf": activations.erf,
+    "rsqrt": mx.rsqrt, "sign": mx.sign, "erf": erf,
     "maximum": mx.maximum, "minimum": mx.minimum, "logaddexp": mx.logaddexp,
     "arctan": mx.arctan, "atan": mx.arctan, "asin": mx.arcsin, "acos": mx.arccos,
     "atan2": mx.arctan2, "asinh": mx.arcsinh, "acosh": mx.arccosh, "atanh": mx.arctanh,

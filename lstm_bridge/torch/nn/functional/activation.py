@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from lstm_bridge.core import activations as core
 from lstm_bridge.core import affine as core_affine
+from lstm_bridge.core.normal import exact_softmax
 from lstm_bridge.errors import UsageError
 from lstm_bridge.torch.dtypes import float_dtype
 
@@ -182,10 +183,7 @@ def softmax(
     dtype: Any = None,
 ) -> mx.array:
     """``exp(x) / sum exp(x)`` along an axis."""
-    x, axis = _along(input, dim, dtype, "softmax")
-    # MLX's softmax takes the exponential of less than float32's precision on a CPU.
-    grown = core.exponential(x - mx.stop_gradient(mx.max(x, axis=axis, keepdims=True)))
-    return grown / mx.sum(grown, axis=axis, keepdims=True)
+    return exact_softmax(*_along(input, dim, dtype, "softmax"))
 
 
 def softmin(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from lstm_bridge.core.products import matmul
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.torch.nn.functional.activation import softmax
 from lstm_bridge.torch.nn.functional.dropout import dropout
@@ -51,9 +52,9 @@ def scaled_dot_product_attention(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if is_causal:
         attn_mask = mx.tri(query.shape[-2], key.shape[-2], dtype=mx.bool_)
-    scores = (query * scale) @ key.swapaxes(-1, -2)
+    scores = matmul(query * scale, key.swapaxes(-1, -2))
     weights = dropout(softmax(masked(scores, attn_mask), -1), dropout_p)
-    return weights @ value
+    return matmul(weights, value)
 
 
 def masked(scores: mx.array, mask: mx.array | None, hidden: bool = False) -> mx.array:

@@ -12,6 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from lstm_bridge.core.convolution import Windows, correlate
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
 
 Sizes = int | Sequence[int]
@@ -100,15 +101,14 @@ def _convolve(
     strides, dilations = several(stride, S, owner), several(dilation, S, owner)
     low, high = _padding(padding, weight.shape[2:], strides, dilations, owner)
     batched = _checked(x, weight.shape[1] * groups, S, owner)
-    y = mx.conv_general(
+    y = correlate(
         mx.moveaxis(batched, 1, -1),
         mx.moveaxis(weight, 1, -1),
-        stride=list(strides),
-        padding=(list(low), list(high)),
-        kernel_dilation=list(dilations),
+        bias,
+        windows=Windows(strides, dilations, low, high),
         groups=groups,
     )
-    return _finish(y, bias, x.ndim == S + 1)
+    return _finish(y, x.ndim == S + 1)
 
 
 def _padding(
@@ -160,16 +160,15 @@ def _transposed(
         raise UnsupportedError(
             f"{owner} padding", expected="at most dilation · (kernel_size - 1)", got=str(list(pads))
         )
-    y = mx.conv_general(
+    y = correlate(
         mx.moveaxis(batched, 1, -1),
         mx.moveaxis(_regrouped(weight, groups), 1, -1),
-        padding=(low, high),
-        kernel_dilation=list(dilations),
-        input_dilation=list(strides),
+        bias,
+        windows=Windows([1] * S, dilations, low, high, strides),
         groups=groups,
         flip=True,
     )
-    return _finish(y, bias, x.ndim == S + 1)
+    return _finish(y, x.ndim == S + 1)
 
 
 def _regrouped(weight: mx.array, groups: int) -> mx.array:
@@ -190,6 +189,6 @@ def _checked(x: mx.array, channels: int, S: int, owner: str) -> mx.array:
     return x if x.ndim == S + 2 else x[None]
 
 
-def _finish(y: mx.array, bias: mx.array | None, alone: bool) -> mx.array:
-    y = mx.moveaxis(y if bias is None else y + bias, -1, 1)
+def _finish(y: mx.array, alone: bool) -> mx.array:
+    y = mx.moveaxis(y, -1, 1)
     return y[0] if alone else y

@@ -39,7 +39,7 @@ def bilinear(
             expected=f"[*, {I1}] and [*, {I2}]",
             got=f"{list(input1.shape)} and {list(input2.shape)}",
         )
-    left = input1.reshape(-1, I1) @ weight.swapaxes(0, 1).reshape(I1, outs * I2)
+    left = affine(input1.reshape(-1, I1), weight.swapaxes(0, 1).reshape(I1, outs * I2), turned=True)
     y = mx.sum(left.reshape(-1, outs, I2) * input2.reshape(-1, 1, I2), axis=-1)
     y = y.reshape(*input1.shape[:-1], outs)
     return y if bias is None else y + bias

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from lstm_bridge.core.activations import exponential
+from lstm_bridge.core.exponentials import exponential
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.torch.nn.functional.activation import log_softmax, logsigmoid
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from lstm_bridge.core.maps import at_least_float32
+from lstm_bridge.core.normal import layer_norm as layer_norm_of
 from lstm_bridge.errors import ShapeError, UsageError
 
 
@@ -44,7 +45,7 @@ def layer_norm(
             got=str(list(input.shape)),
         )
     flat = input.reshape(*input.shape[: input.ndim - len(tail)], -1)
-    y = mx.fast.layer_norm(
+    y = layer_norm_of(
         flat,
         None if weight is None else weight.reshape(-1),
         None if bias is None else bias.reshape(-1),
@@ -85,7 +86,7 @@ def group_norm(
         raise UsageError(
             "group_norm input", expected=f"channels divisible by {num_groups}", got=str(C)
         )
-    y = mx.fast.layer_norm(input.reshape(N, num_groups, -1), None, None, eps)
+    y = layer_norm_of(input.reshape(N, num_groups, -1), None, None, eps)
     return _affine(y.reshape(input.shape), weight, bias)
 
 
@@ -133,7 +134,7 @@ def instance_norm(
             expected="more than one value per channel",
             got=str(list(input.shape)),
         )
-    y = mx.fast.layer_norm(input.reshape(N, C, -1), None, None, eps)
+    y = layer_norm_of(input.reshape(N, C, -1), None, None, eps)
     return _affine(y.reshape(input.shape), weight, bias)
 
 

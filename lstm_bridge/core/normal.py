@@ -1,0 +1,90 @@
+r"""Softmax and layer normalisation: who computes them.
+
+.. math::
+    \text{softmax}(x)_j &= e^{x_j} / \textstyle\sum_k e^{x_k} \\
+    \text{norm}(x) &= \gamma (x - \bar x) / \sqrt{\text{var}(x) + \epsilon} + \beta
+
+On a Linux CPU the fused kernel, as in ``affine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from lstm_bridge.core.exponentials import exponential
+from lstm_bridge.core.native.ops import DENSE_SERVES, Inputs, Operation
+
+_MOST_AXES = 4
+
+
+def softmax(x: mx.array, axis: int | Sequence[int] = -1) -> mx.array:
+    """``exp(x) / sum exp(x)`` along an axis, or over several."""
+    axes = [axis] if isinstance(axis, int) else list(axis)
+    y = fused_softmax(x, axes[0]) if len(axes) == 1 else None
+    return mx.softmax(x, axis=axes) if y is None else y
+
+
+def exact_softmax(x: mx.array, axis: int = -1) -> mx.array:
+    """Return the softmax to float32's precision, which MLX's own lacks on a CPU."""
+    y = fused_softmax(x, axis)
+    return _composed_softmax(x, axis) if y is None else y
+
+
+def fused_softmax(x: mx.array, axis: int = -1) -> mx.array | None:
+    """Return the softmax along an axis by the kernel, or None where it does not serve."""
+    if not DENSE_SERVES or not x.ndim:
+        return None
+    last = axis in (-1, x.ndim - 1)
+    rows = x if last else mx.moveaxis(x, axis, -1)
+    done = _SOFTMAX.fused((_few_axes(rows),))
+    if done is None:
+        return None
+    y = done[0].reshape(rows.shape)
+    return y if last else mx.moveaxis(y, -1, axis)
+
+
+def layer_norm(x: mx.array, gamma: mx.array | None, beta: mx.array | None, eps: float) -> mx.array:
+    """Normalise over the last axis.
+
+    Args:
+        x: ``[..., D]``.
+        gamma: ``[D]``, or None for ones.
+        beta: ``[D]``, or None for zeros.
+        eps: added to the variance.
+
+    Returns:
+        ``[..., D]``.
+    """
+    if DENSE_SERVES and x.ndim:
+        ones = mx.ones(x.shape[-1:], x.dtype) if gamma is None else gamma
+        done = _LAYER_NORM.fused((_few_axes(x), ones, beta), (eps,))
+        if done is not None:
+            return done[0].reshape(x.shape)
+    return mx.fast.layer_norm(x, gamma, beta, eps)
+
+
+def _few_axes(x: mx.array) -> mx.array:
+    return x if x.ndim <= _MOST_AXES else x.reshape(-1, x.shape[-1])
+
+
+def _composed_softmax(x: mx.array, axis: int = -1) -> mx.array:
+    grown = exponential(x - mx.stop_gradient(mx.max(x, axis=axis, keepdims=True)))
+    return grown / mx.sum(grown, axis=axis, keepdims=True)
+
+
+def _softmax_of(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
+    x = inputs[0]
+    assert x is not None
+    return [_composed_softmax(x)]
+
+
+def _layer_norm_of(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
+    x, gamma, beta = inputs
+    assert x is not None
+    return [mx.fast.layer_norm(x, gamma, beta, settings[0])]
+
+
+_SOFTMAX = Operation("LSTMBridgeSoftmax", _softmax_of)
+_LAYER_NORM = Operation("LSTMBridgeLayerNorm", _layer_norm_of)

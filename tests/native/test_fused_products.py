@@ -1,0 +1,395 @@
+"""The kernel's products, convolutions and normalisations against MLX's own and float64."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lstm_bridge.core import native
+from lstm_bridge.core.activations import relu
+from lstm_bridge.core.convolution import Windows, correlate
+from lstm_bridge.core.normal import exact_softmax, layer_norm, softmax
+from lstm_bridge.core.paths import portable
+from lstm_bridge.core.products import einsum, matmul
+from lstm_bridge.equivalence.judge import judge
+
+needs_kernel = pytest.mark.skipif(
+    not native.status().serves or sys.platform == "darwin",
+    reason=f"the kernel's products do not serve: {native.status().reason or 'macOS'}",
+)
+Arrays = list[mx.array]
+Function = Callable[..., mx.array]
+
+
+def draw(*shapes: Sequence[int]) -> Arrays:
+    """Arrays of these shapes, scaled so that sums over a middle size stay near one."""
+    rng = np.random.default_rng(sum(map(sum, shapes)))
+    arrays = [mx.array(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
+    mx.eval(arrays)
+    return arrays
+
+
+def results(f: Function, arrays: Arrays, dtype: mx.Dtype = mx.float32) -> Arrays:
+    """The value, and all gradients for a cotangent that is the value's own cosine."""
+    primals = [a.astype(dtype) for a in arrays]
+    with mx.stream(mx.cpu):
+        y = f(*primals)
+        down = mx.cos(mx.arange(y.size)).reshape(y.shape).astype(dtype)
+        values, slopes = mx.vjp(lambda *a: [f(*a)], primals, [down])
+        mx.eval(values, slopes)
+    return values + slopes
+
+
+def failures(f: Function, arrays: Arrays, mistaken: Function | None = None) -> list[str]:
+    """What the numeric policy does not pass, of the values and gradients."""
+    return judged(results(mistaken or f, arrays), f, arrays)
+
+
+def judged(ours: Arrays, f: Function, arrays: Arrays) -> list[str]:
+    """The same of results that are there."""
+    with native.disabled():
+        source = results(f, arrays)
+    return not_passed(ours, source, results(f, arrays, mx.float64))
+
+
+def not_passed(ours: Arrays, source: Sequence[Any], truth: Sequence[Any]) -> list[str]:
+    """What the numeric policy does not pass of arrays that are there."""
+    triples = zip(ours, source, truth, strict=True)
+    with mx.stream(mx.cpu):
+        verdicts = [judge(*(np.array(a) for a in triple)) for triple in triples]
+    return [v.reason for v in verdicts if not v.passed]
+
+
+PRODUCTS = [
+    ((5, 7, 9), (5, 9, 11)),
+    ((2, 3, 1, 40), (2, 3, 40, 70)),
+    ((1, 4, 33, 17), (6, 1, 17, 1)),
+    ((12, 30), (3, 30, 20)),
+    ((2, 1, 2, 3, 4, 5), (3, 2, 1, 5, 6)),
+    ((3, 128, 96), (3, 96, 64)),
+    ((8, 3), (3, 5)),
+]
+
+
+@pytest.mark.parametrize("shapes", PRODUCTS, ids=str)
+def test_products_of_batches(variant: str, shapes: Sequence[Sequence[int]]) -> None:
+    a, b = draw(*shapes)
+    assert not failures(matmul, [a, b]), variant
+    turned = [mx.contiguous(x.swapaxes(-1, -2)) for x in (a, b)]
+
+    def of_turned(a: mx.array, b: mx.array) -> mx.array:
+        return matmul(a.swapaxes(-1, -2), b.swapaxes(-1, -2))
+
+    assert not failures(of_turned, turned), variant
+
+
+def test_vectors_in_products(variant: str) -> None:
+    """As numpy has them."""
+    for shapes in (
+        ((7,), (7,)),
+        ((7,), (7, 5)),
+        ((4, 7), (7,)),
+        ((3, 4, 7), (7,)),
+        ((7,), (3, 7, 5)),
+    ):
+        a, b = draw(*shapes)
+        with mx.stream(mx.cpu):
+            assert mx.allclose(matmul(a, b), mx.matmul(a, b), rtol=1e-5, atol=1e-5), variant
+
+
+@pytest.mark.parametrize(
+    "subscripts",
+    ["bij,bjk->bik", "bhid,bhjd->bhij", "nlhd,nshd->nhls", "ij,jk->ki", "abc,dcb->ad", "bi,bi->b"],
+)
+def test_sums_by_index(variant: str, subscripts: str) -> None:
+    sizes = dict(zip("abcdhijklns", (3, 4, 5, 6, 2, 7, 8, 9, 10, 3, 11), strict=True))
+    shapes = [[sizes[k] for k in name] for name in subscripts.split("->")[0].split(",")]
+    assert not failures(lambda a, b: einsum(subscripts, a, b), draw(*shapes)), variant
+
+
+def test_other_sums_are_left_to_mlx() -> None:
+    a, b = draw((4, 4), (4, 5))
+    for subscripts in ("ii,ij->j", "ij,jk", "ij,kl->ijkl", "...i,ij->...j", "ij,jk->k"):
+        with mx.stream(mx.cpu):
+            ours, theirs = (f(subscripts, a, b) for f in (einsum, mx.einsum))
+            assert mx.allclose(ours, theirs, rtol=1e-5, atol=1e-6), subscripts
+
+
+# x, W, strides, dilations, zeros before and behind, spreads
+CONVOLUTIONS = {
+    "one axis": ((2, 19, 5), (9, 3, 5), (1,), (1,), (1,), (1,), None),
+    "causal and far apart": ((3, 30, 4), (70, 2, 4), (1,), (4,), (4,), (0,), None),
+    "moved by two": ((2, 21, 33), (17, 4, 33), (2,), (1,), (0,), (3,), None),
+    "two axes": ((2, 9, 11, 3), (20, 3, 3, 3), (1, 1), (1, 1), (1, 1), (1, 1), None),
+    "uneven": ((1, 13, 8, 1), (5, 2, 4, 1), (3, 2), (2, 1), (2, 0), (0, 3), None),
+    "pointwise": ((3, 6, 5, 40), (33, 1, 1, 40), (1, 1), (1, 1), (0, 0), (0, 0), None),
+    "deep": ((1, 6, 6, 64), (66, 3, 3, 64), (1, 1), (1, 1), (1, 1), (1, 1), None),
+    "many strips": ((3, 40, 37, 8), (24, 5, 5, 8), (1, 1), (1, 1), (2, 2), (2, 2), None),
+    "spread": ((2, 5, 4, 6), (10, 3, 2, 6), (1, 1), (1, 2), (2, 2), (3, 2), (2, 3)),
+}
+
+
+def convolution(name: str) -> tuple[Function, Arrays]:
+    x, W, strides, dilations, before, behind, spreads = CONVOLUTIONS[name]
+    windows = Windows(strides, dilations, before, behind, spreads)
+    x, W, bias = draw(x, W, W[:1])
+
+    W = W * (W.size / W.shape[0]) ** -0.5
+    mx.eval(W)
+
+    def f(x: mx.array, W: mx.array, bias: mx.array | None = None) -> mx.array:
+        return correlate(x, W, bias, windows=windows)
+
+    return f, [x, W, bias]
+
+
+def of_torch(case: str | Windows, arrays: Arrays, dtype: torch.dtype, phi: Any) -> list[Any]:
+    """Value and gradients of a convolution by torch, with the cotangent of ``results``."""
+    windows = Windows(*CONVOLUTIONS[case][2:]) if isinstance(case, str) else case
+    strides, dilations, before, behind, spreads = windows
+    primals = [torch.tensor(np.array(a), dtype=dtype, requires_grad=True) for a in arrays]
+    x, W = (a.movedim(-1, 1) for a in primals[:2])
+    axes = range(len(strides))
+    spread = spreads or (1,) * len(strides)
+    wide = [(size - 1) * by + 1 for size, by in zip(x.shape[2:], spread, strict=True)]
+    image = torch.zeros((*x.shape[:2], *wide), dtype=dtype)
+    image[(..., *(slice(None, None, by) for by in spread))] = x
+    zeros = [size for axis in reversed(axes) for size in (before[axis], behind[axis])]
+    convolve = F.conv1d if len(strides) == 1 else F.conv2d
+    y = convolve(F.pad(image, zeros), W, *primals[2:], stride=strides, dilation=dilations)
+    y = (y if phi is None else phi(y)).movedim(1, -1)
+    y.backward(torch.cos(torch.arange(y.numel(), dtype=dtype)).reshape(y.shape))
+    return [y.detach().numpy(), *(a.grad.numpy() for a in primals)]
+
+
+def convolution_failures(
+    f: Function, case: str | Windows, arrays: Arrays, phi: Any = None
+) -> list[str]:
+    return like_torch(results(f, arrays), case, arrays, phi)
+
+
+def like_torch(ours: Arrays, case: str | Windows, arrays: Arrays, phi: Any = None) -> list[str]:
+    source, truth = (of_torch(case, arrays, t, phi) for t in (torch.float32, torch.float64))
+    return not_passed(ours, source, truth)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions(variant: str, name: str) -> None:
+    f, arrays = convolution(name)
+    assert not convolution_failures(f, name, arrays), variant
+    assert not convolution_failures(f, name, arrays[:2]), variant
+
+
+def test_convolutions_of_views(variant: str) -> None:
+    """Channels first, and windows as Keras keeps them."""
+    f, (x, W, bias) = convolution("two axes")
+    y = f(x, W, bias)
+    first = mx.contiguous(mx.moveaxis(x, -1, 1))
+    kernel = mx.contiguous(mx.moveaxis(W, 0, -1))
+    weight = mx.contiguous(mx.moveaxis(W, -1, 1))
+    ways = [
+        lambda: f(mx.moveaxis(first, 1, -1), W, bias),
+        lambda: f(x, mx.moveaxis(kernel, -1, 0), bias),
+        lambda: f(x, mx.moveaxis(weight, 1, -1), bias),
+        lambda: f(mx.concatenate([x, x], axis=-1)[..., :3], W, bias),
+    ]
+    for way in ways:
+        assert mx.allclose(way(), y, rtol=1e-5, atol=1e-6), variant
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "sin"])
+def test_convolutions_with_an_activation(variant: str, name: str) -> None:
+    f, arrays = convolution("uneven")
+    activation = relu if name == "relu" else getattr(mx, name)
+
+    def g(*a: mx.array) -> mx.array:
+        return correlate(*a, activation, windows=Windows((3, 2), (2, 1), (2, 0), (0, 3)))
+
+    theirs = getattr(torch, name)
+    assert not convolution_failures(g, "uneven", arrays, theirs), variant
+    assert convolution_failures(f, "uneven", arrays, theirs), "a lost activation is noticed"
+
+
+def test_a_window_that_is_turned_around_is_noticed(variant: str) -> None:
+    """Negative control."""
+    f, arrays = convolution("two axes")
+
+    def mistaken(x: mx.array, W: mx.array, b: mx.array) -> mx.array:
+        return f(x, W[:, ::-1], b)
+
+    assert len(convolution_failures(mistaken, "two axes", arrays)) >= 2, variant
+
+
+def test_every_width_around_the_tiles(variant: str) -> None:
+    windows = Windows((1,), (1,), (0,), (0,))
+    for M, C, width in product((1, 5, 8, 9, 13), (1, 3), (1, 4, 15, 16, 17, 33, 65)):
+        arrays = draw((2, M + 2, C), (width, 3, C), (width,))
+        wrong = convolution_failures(lambda *a: correlate(*a, windows=windows), windows, arrays)
+        assert not wrong, (M, C, width)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1,), (3, 1), (4, 7), (2, 3, 16), (5, 33), (1, 2, 3, 2, 70)], ids=str
+)
+def test_softmax(variant: str, shape: tuple[int, ...]) -> None:
+    (x,) = draw(shape)
+    assert not failures(lambda x: exact_softmax(x * 4), [x]), variant
+    if len(shape) > 1:
+        assert not failures(lambda x: exact_softmax(x, 0), [x]), variant
+        assert not failures(lambda x: exact_softmax(x, -2), [x]), variant
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30, 1e-40])
+def test_extremes_poison_what_they_poison_in_mlx(variant: str, value: float) -> None:
+    def same(f: Function, *arrays: mx.array) -> None:
+        with mx.stream(mx.cpu):
+            ours = np.array(f(*arrays))
+            with native.disabled():
+                theirs = np.array(f(*arrays))
+        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-6, equal_nan=True), variant
+
+    x, W = (np.array(a) for a in draw((3, 9, 20), (3, 20, 18)))
+    x[1, 4, 7] = value
+    same(matmul, mx.array(x), mx.array(W))
+    same(softmax, mx.array(x))
+    f, (image, window, bias) = convolution("two axes")
+    image = np.array(image)
+    image[1, 4, 4, 1] = value
+    same(f, mx.array(image), window, bias)
+    if abs(value) != 1e30:  # whose square overflows, here before and there behind a sum
+        same(lambda x: layer_norm(x, None, None, 1e-5), mx.array(x))
+
+
+def test_softmax_of_nothing_but_minus_infinity(variant: str) -> None:
+    x = mx.full((2, 19), -mx.inf)
+    assert mx.all(mx.isnan(softmax(x))), variant
+    x[0, 3] = 5.0
+    assert softmax(x)[0].tolist() == [float(k == 3) for k in range(19)]
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 7), (2, 3, 16), (70, 33), (2, 2, 1, 3, 65)], ids=str)
+def test_layer_norm(variant: str, shape: tuple[int, ...]) -> None:
+    x, gamma, beta = draw(shape, shape[-1:], shape[-1:])
+    eps = 1e-3
+    assert not failures(lambda x, g, b: layer_norm(x, g, b, eps), [x, gamma, beta]), variant
+    assert not failures(lambda x, g: layer_norm(x, g, None, eps), [x, gamma]), variant
+    assert not failures(lambda x: layer_norm(x, None, None, eps), [x]), variant
+
+
+def test_a_lost_shift_is_noticed(variant: str) -> None:
+    """Negative control."""
+    arrays = draw((4, 33), (33,), (33,))
+
+    def f(x: mx.array, gamma: mx.array, beta: mx.array) -> mx.array:
+        return layer_norm(x, gamma, beta, 1e-5)
+
+    assert failures(f, arrays, lambda x, g, b: layer_norm(x, g, b * 0, 1e-5)), variant
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=str)
+def test_half_precision_goes_through_float32(variant: str, dtype: mx.Dtype) -> None:
+    f, arrays = convolution("two axes")
+    cases: list[tuple[Function, Arrays]] = [
+        (f, arrays),
+        (matmul, draw((2, 5, 20), (2, 20, 9))),
+        (softmax, draw((4, 20))),
+    ]
+    for f, arrays in cases:
+        rounded = [a.astype(dtype) for a in arrays]
+        y = f(*rounded)
+        wide = f(*(a.astype(mx.float32) for a in rounded))
+        assert y.dtype == dtype
+        assert mx.array_equal(y, wide.astype(dtype)), variant
+
+
+def graph(f: Callable[[], mx.array]) -> str:
+    """The primitives of what f computes on a CPU, as text."""
+    text = io.StringIO()
+    with mx.stream(mx.cpu):
+        mx.export_to_dot(text, f())
+    return text.getvalue()
+
+
+@needs_kernel
+def test_who_serves() -> None:
+    f, (x, W, bias) = convolution("two axes")
+    a, b = draw((2, 5, 20), (2, 20, 9))
+    ways: dict[str, Callable[[], mx.array]] = {
+        "Products": lambda: matmul(a + 0, b),
+        "Convolution": lambda: f(x + 0, W, bias),
+        "Softmax": lambda: softmax(a + 0),
+        "LayerNorm": lambda: layer_norm(a + 0, None, None, 1e-5),
+    }
+    for name, way in ways.items():
+        assert f"LSTMBridge{name}" in graph(way)
+        with portable():
+            assert "LSTMBridge" not in graph(way), name
+    declined: dict[str, Callable[[], mx.array]] = {
+        "float64": lambda: matmul(a.astype(mx.float64), b.astype(mx.float64)),
+        "mixed": lambda: matmul(a.astype(mx.float16), b),
+        "no rows": lambda: matmul(a[:, :0], b),
+        "no image": lambda: f(x[:0], W, bias),
+        "groups": lambda: correlate(
+            x, W[:3, ..., :1], windows=Windows((1, 1), (1, 1), (0, 0), (0, 0)), groups=3
+        ),
+    }
+    for what, way in declined.items():
+        assert "LSTMBridge" not in graph(way), what
+        assert way().shape[-1] > 0
+
+
+def test_transformations_give_what_they_give_without_it() -> None:
+    f, (x, W, _) = convolution("uneven")
+    gamma = draw((5,))[0]
+
+    def y(x: mx.array, W: mx.array) -> mx.array:
+        z = f(x, W)
+        z = layer_norm(exact_softmax(z), gamma, None, 1e-3)
+        return matmul(z, z.swapaxes(-1, -2))
+
+    def loss(x: mx.array, W: mx.array) -> mx.array:
+        return y(x, W).square().sum()
+
+    xs = mx.stack([x, x * 0.5, -x])
+    ways = {
+        "vmap": lambda: mx.vmap(y, (0, None))(xs, W),
+        "vmap(grad)": lambda: mx.vmap(mx.grad(loss), (0, None))(xs, W),
+        "grad(vmap)": lambda: mx.grad(lambda v: mx.vmap(loss, (0, None))(v, W).sum())(xs),
+        "grad(grad)": lambda: mx.grad(lambda x, W: mx.grad(loss)(x, W).square().sum(), 1)(x, W),
+        "checkpoint": lambda: mx.grad(mx.checkpoint(loss), 1)(x, W),
+    }
+    with mx.stream(mx.cpu):
+        for name, way in ways.items():
+            ours = way()
+            with native.disabled():
+                theirs = way()
+            size = mx.abs(theirs).max()
+            assert mx.allclose(ours / size, theirs / size, rtol=1e-4, atol=1e-5), name
+
+
+def test_two_python_threads_at_once() -> None:
+    f, arrays = convolution("deep")
+    cases = [(f, arrays), (matmul, draw((4, 90, 64), (4, 64, 70)))]
+    found: list[list[Arrays]] = [[], []]
+
+    def work(k: int) -> None:
+        for _ in range(6):
+            found[k].append(results(*cases[k]))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not [reason for one in found[0] for reason in like_torch(one, "deep", arrays)]
+    assert not [reason for one in found[1] for reason in judged(one, *cases[1])]
