@@ -49,25 +49,43 @@ bench-io: $(HAS)test ## Time the conversion of 2 GB files against cp, with peak 
 test-composed: $(HAS)test ## Run the tests of the cores and layers without the fused CPU kernel
 	LSTM_BRIDGE_NATIVE=0 $(BIN)/python -m pytest -n auto tests/core tests/native tests/*_front_end
 
-KERNEL := $(wildcard lstm_bridge/core/native/kernel*.cpp) lstm_bridge/core/native/threads.cpp
-KERNEL_TEST = -std=c++20 -pthread -Wall -Wextra -Werror -Ilstm_bridge/core/native \
-  tests/native/kernel_test.cpp $(KERNEL)
+KERNEL_SOURCES := $(wildcard lstm_bridge/core/native/kernel*.cpp) \
+  lstm_bridge/core/native/threads.cpp tests/native/kernel_test.cpp
+KERNEL_HEADERS := $(wildcard lstm_bridge/core/native/*.hpp lstm_bridge/core/native/*.inc tests/native/*.hpp)
+KERNEL_OBJECTS := $(patsubst %.cpp,%.o,$(notdir $(KERNEL_SOURCES)))
+KERNEL_FLAGS := -std=c++20 -pthread -DLSTM_BRIDGE_POISON -Wall -Wextra -Werror -Ilstm_bridge/core/native
 CXX ?= c++
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
+SANITIZE ?= address,undefined
+comma := ,
+SANITIZED := build/sanitized-$(subst $(comma),-,$(SANITIZE))
+vpath %.cpp lstm_bridge/core/native tests/native
 
-test-sanitize: ## Test the CPU kernel alone under AddressSanitizer and UBSan (needs a C++20 compiler)
+test-sanitize: ## Test the CPU kernel alone under SANITIZE=address,undefined or thread (needs a C++20 compiler)
 	@command -v $(CXX) >/dev/null || { echo "test-sanitize needs a C++20 compiler: $(CXX) is not here" >&2; exit 1; }
-	@mkdir -p build
-	$(CXX) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all $(KERNEL_TEST) -o build/kernel_test_sanitized
-	build/kernel_test_sanitized
+	@$(MAKE) -j 4 $(SANITIZED)/kernel_test
+	$(SANITIZED)/kernel_test
 
 test-arm: ## Test the CPU kernel's NEON code under emulation (needs a cross compiler and qemu-user)
 	@for tool in $(ARM_CXX) $(ARM_RUN); do command -v $$tool >/dev/null || { \
 	  echo "test-arm needs $$tool, which is not here; Debian has g++-aarch64-linux-gnu and qemu-user" >&2; exit 1; }; done
-	@mkdir -p build
-	$(ARM_CXX) -O2 -static $(KERNEL_TEST) -o build/kernel_test_arm
-	$(ARM_RUN) build/kernel_test_arm
+	@$(MAKE) -j 4 build/arm/kernel_test
+	$(ARM_RUN) build/arm/kernel_test
+
+$(SANITIZED)/kernel_test: $(addprefix $(SANITIZED)/,$(KERNEL_OBJECTS))
+	$(CXX) -pthread -fsanitize=$(SANITIZE) $^ -o $@
+
+$(SANITIZED)/%.o: %.cpp $(KERNEL_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) -O1 -g -fsanitize=$(SANITIZE) -fno-sanitize-recover=all $(KERNEL_FLAGS) -c $< -o $@
+
+build/arm/kernel_test: $(addprefix build/arm/,$(KERNEL_OBJECTS))
+	$(ARM_CXX) -static -pthread $^ -o $@
+
+build/arm/%.o: %.cpp $(KERNEL_HEADERS)
+	@mkdir -p $(@D)
+	$(ARM_CXX) -O2 $(KERNEL_FLAGS) -c $< -o $@
 
 lint: $(HAS)lint ## Check style, formatting, types and import contracts
 	$(BIN)/ruff check .

@@ -28,7 +28,8 @@ class Verdict:
         ratio: our error over the larger of the source's error and the floor.
         max_abs: our largest absolute error.
         source_error: the source's largest absolute error.
-        floor: one rounding step at the oracle's largest value, in the compared dtype.
+        floor: one rounding step at the oracle's largest value, in the compared dtype, or the
+            conditioning if that is larger.
         worst: index of our largest error.
         reason: one line of what failed; empty when passed.
     """
@@ -42,7 +43,9 @@ class Verdict:
     reason: str
 
 
-def judge(ours: Any, source: Any, oracle: Any, eps: float = 2.0**-23) -> Verdict:
+def judge(
+    ours: Any, source: Any, oracle: Any, eps: float = 2.0**-23, conditioning: float = 0.0
+) -> Verdict:
     """Judge one array by the three-party rule.
 
     Args:
@@ -50,6 +53,8 @@ def judge(ours: Any, source: Any, oracle: Any, eps: float = 2.0**-23) -> Verdict
         source: the source framework's result in the same dtype, same shape.
         oracle: the float64 truth, same shape.
         eps: rounding step of the compared dtype at 1. Default: float32's, 2⁻²³.
+        conditioning: how far the truth itself moves when its inputs are rounded, in the arrays' own
+            unit: on one small array the source may be right by luck. Default: 0.
 
     Returns:
         Verdict; a shape mismatch or a NaN or infinity where the source has none fails.
@@ -67,7 +72,7 @@ def judge(ours: Any, source: Any, oracle: Any, eps: float = 2.0**-23) -> Verdict
     clear = ~odd & np.isfinite(o)
     errors = np.where(clear, np.abs(np.where(clear, a, 0) - np.where(clear, o, 0)), 0.0)
     source_error = _largest(s[clear] - o[clear])
-    floor = eps * _largest(o[clear])
+    floor = max(eps * _largest(o[clear]), conditioning)
     max_abs = float(errors.max())
     allowed = max(source_error, floor)
     ratio = max_abs / allowed if allowed else (0.0 if max_abs == 0 else float("inf"))

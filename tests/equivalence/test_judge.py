@@ -37,6 +37,12 @@ def test_an_exact_source_leaves_one_rounding_step_as_the_unit() -> None:
     assert not judge(ORACLE + 4.1 * step, ORACLE, ORACLE).passed
 
 
+def test_what_rounded_inputs_move_is_no_error_of_ours() -> None:
+    assert judge(ORACLE + 3.9e-3, ORACLE, ORACLE, conditioning=1e-3).passed
+    assert not judge(ORACLE + 4.1e-3, ORACLE, ORACLE, conditioning=1e-3).passed
+    assert not judge(ORACLE + 3.9e-3, ORACLE, ORACLE, conditioning=1e-9).passed
+
+
 def test_the_worst_place_is_named() -> None:
     ours = ORACLE.copy()
     ours[1, 2, 0] += 0.5

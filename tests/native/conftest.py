@@ -10,12 +10,12 @@ import pytest
 
 from lstm_bridge.core import native
 
-for _name, _file in (("native_problems", "problems.py"), ("native_one_state", "one_state.py")):
-    _spec = spec_from_file_location(_name, Path(__file__).with_name(_file))
+for _name in ("conditioning", "problems", "one_state"):
+    _spec = spec_from_file_location(f"native_{_name}", Path(__file__).with_name(f"{_name}.py"))
     assert _spec is not None
     assert _spec.loader is not None
-    sys.modules[_name] = module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules[_name])
+    sys.modules[f"native_{_name}"] = module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[f"native_{_name}"])
 
 STATUS = native.status()
 

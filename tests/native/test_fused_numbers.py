@@ -128,3 +128,16 @@ def test_two_python_threads_at_once(variant: str) -> None:
     for thread in threads:
         thread.join()
     assert not wrong, variant
+
+
+@pytest.mark.parametrize("H", [1, 17, 20, 40])
+def test_nothing_of_a_poisoned_call_is_left_in_the_next(variant: str, H: int) -> None:
+    """The kernel's memory is kept between calls: what it does not write, it must not read."""
+    for P, mask in ((None, "none"), (3, "gaps")):
+        p = problem((13, 20, 33, H), P=P, mask=mask)
+        honest = results(p)
+        bad = problem((13, 50, 33, 64), mask=mask)
+        bad.arrays["x"][:] = np.nan
+        results(bad)
+        for name, ours in results(p).items():
+            assert mx.array_equal(ours, honest[name]), (variant, name)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -255,7 +256,13 @@ Scratch::~Scratch() {
   if (block_ == 0 && used_ == 0) arena().trim();
 }
 
-float* Scratch::floats(std::ptrdiff_t count) { return arena().take(static_cast<std::size_t>(count)); }
+float* Scratch::floats(std::ptrdiff_t count) {
+  float* const p = arena().take(static_cast<std::size_t>(count));
+#if defined(LSTM_BRIDGE_POISON)  // in tests: whatever is read before it is written shows
+  std::fill_n(p, count, std::numeric_limits<float>::quiet_NaN());
+#endif
+  return p;
+}
 
 float* Scratch::zeros(std::ptrdiff_t count) {
   float* const p = floats(count);
