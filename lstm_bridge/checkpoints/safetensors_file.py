@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from lstm_bridge.checkpoints.base import Array, Checkpoint, TensorInfo
+from lstm_bridge.checkpoints.base import Array, Checkpoint, Filling, TensorInfo
 from lstm_bridge.checkpoints.dtypes import DTYPES
 from lstm_bridge.checkpoints.place import Place
 from lstm_bridge.checkpoints.probe import Probe
@@ -68,6 +70,14 @@ class SafetensorsFile(Checkpoint):
         self.source.read_into(self.starts[name], raw.data)
         array = raw.view(dtype).reshape(info.shape)
         return array.astype(dtype.newbyteorder("="), copy=False)
+
+    def blocks(self, name: str) -> Filling | None:
+        """Return what reads one tensor block by block; exactly its bytes are read."""
+        if sys.byteorder != "little":
+            return None
+        info = self.tensors[name]
+        count = math.prod(info.shape) * DTYPES[info.dtype].bits.itemsize
+        return partial(self.source.filling, self.starts[name], count)
 
     def close(self) -> None:
         """Release the file."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from lstm_bridge.checkpoints.base import Array, Checkpoint, TensorInfo
+from lstm_bridge.checkpoints.base import Array, Checkpoint, Filling, TensorInfo
 from lstm_bridge.checkpoints.place import Place
 from lstm_bridge.checkpoints.probe import Probe
 from lstm_bridge.checkpoints.safetensors_file import SafetensorsFile
@@ -85,11 +85,18 @@ class SafetensorsIndex(Checkpoint):
 
     def read(self, name: str) -> Array:
         """Return one tensor from its shard."""
+        return self._holding(name).read(name)
+
+    def blocks(self, name: str) -> Filling | None:
+        """Return what reads one tensor block by block from its shard."""
+        return self._holding(name).blocks(name)
+
+    def _holding(self, name: str) -> Checkpoint:
         held = self._shard(self.shards[name])
         if held.tensors.get(name) != self.tensors[name]:
             place = Place(held.path)
             raise place.tensor(name, "the shard as it was when opened", "another", "try again")
-        return held.read(name)
+        return held
 
     def close(self) -> None:
         """Release the shard that is open."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -15,14 +15,17 @@ from lstm_bridge.checkpoints.base import Array
 from lstm_bridge.checkpoints.dtypes import DTYPES
 from lstm_bridge.errors import UsageError, quote
 
-Entry = tuple[str, tuple[int, ...], Array | Callable[[], Array]]
+Made = Array | Iterator[memoryview]
+"""An array, or its bytes block by block: C order and little-endian."""
+
+Entry = tuple[str, tuple[int, ...], Array | Callable[[], Made]]
 
 
 class _Planned(NamedTuple):
     name: str
     dtype: str
     shape: tuple[int, ...]
-    data: Array | Callable[[], Array]
+    data: Array | Callable[[], Made]
 
     @property
     def nbytes(self) -> int:
@@ -39,8 +42,8 @@ def write_safetensors(
 
     Args:
         target: a path (overwritten) or a binary file open for writing.
-        entries: name → (dtype code, shape, array or a function that makes it); bfloat16 as its
-            uint16 bits, as ``Checkpoint.read`` gives it.
+        entries: name → (dtype code, shape, array or a function that makes it, whole or as blocks
+            of its bytes); bfloat16 as its uint16 bits, as ``Checkpoint.read`` gives it.
         metadata: text for the header's ``__metadata__``.
         seal: called once all arrays are written; its text, as long as ``metadata``'s, takes that
             place: digests are known only then, and the header comes first.
@@ -81,7 +84,7 @@ def _write(
     header = _header(plan, metadata)
     handle.write(header)
     for one in plan:
-        handle.write(_bytes(one))
+        _put(handle, one)
     if seal is not None:
         sealed = _header(plan, dict(seal()))
         if len(sealed) != len(header):
@@ -90,6 +93,19 @@ def _write(
             )
         handle.seek(-len(header) - sum(one.nbytes for one in plan), os.SEEK_CUR)
         handle.write(sealed)
+
+
+def _put(handle: IO[bytes], one: _Planned) -> None:
+    made = one.data() if callable(one.data) else one.data
+    if not isinstance(made, Iterator):
+        handle.write(_bytes(one, made))
+        return
+    count = 0
+    for block in made:
+        count += handle.write(block)
+    if count != one.nbytes:
+        expected, got = f"{one.nbytes} bytes", str(count)
+        raise UsageError(f"tensor {quote(one.name)}", expected=expected, got=got)
 
 
 def _header(plan: list[_Planned], metadata: dict[str, str]) -> bytes:
@@ -109,9 +125,9 @@ def _header(plan: list[_Planned], metadata: dict[str, str]) -> bytes:
     return len(raw).to_bytes(8, "little") + raw
 
 
-def _bytes(one: _Planned) -> memoryview:
+def _bytes(one: _Planned, made: Array) -> memoryview:
     """Return the tensor's bytes: C order and little-endian, whatever the array was."""
-    array = np.asarray(one.data() if callable(one.data) else one.data)
+    array = np.asarray(made)
     wanted = DTYPES[one.dtype].bits
     if array.shape != one.shape or array.dtype.newbyteorder("<") != wanted:
         raise UsageError(

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -89,6 +90,17 @@ class Source:
             self._fail("a readable file", _reason(error))
         if done < len(out) or self._stamp() != self._seen:
             self._fail("a file at rest", "one that changed while it was read", "try again")
+
+    def filling(
+        self, offset: int, count: int, buffers: Iterator[memoryview]
+    ) -> Iterator[memoryview]:
+        """Yield ``count`` bytes from ``offset`` on, in the buffers given."""
+        done = 0
+        while done < count:
+            part = next(buffers)[: count - done]
+            self.read_into(offset + done, part)
+            done += len(part)
+            yield part
 
     def read(self, offset: int, count: int) -> bytes:
         """Return ``count`` bytes from ``offset`` on, or as many as the file has."""

@@ -166,6 +166,15 @@ class StorageFile(Checkpoint):
                 self._gather(key, part, start + index * stride[axis], stride)
 
 
+def is_plain(view: View) -> bool:
+    """Say whether a view begins with its storage and goes through it without a gap."""
+    return (
+        view.start == 0
+        and view.span == math.prod(view.shape)
+        and _is_c_order(view.shape, view.stride)
+    )
+
+
 def _is_c_order(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     step = 1
     for size, have in zip(reversed(shape), reversed(stride), strict=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
@@ -12,7 +13,7 @@ import numpy as np
 from lstm_bridge.checkpoints.base import Array
 from lstm_bridge.checkpoints.dtypes import DTYPES
 
-Entry = tuple[str, tuple[int, ...], Callable[[], Array]]
+Entry = tuple[str, tuple[int, ...], Callable[[], Array | Iterator[memoryview]]]
 
 ROOT = "archive"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # one date for all files: the same content gives the same bytes
@@ -25,25 +26,39 @@ def write_torch(
 
     Args:
         target: the file to write.
-        entries: name with (dtype code, shape, function that makes the array).
+        entries: name with (dtype code, shape, function that makes the array, or its bytes block by
+            block).
         note: called once all arrays are written; kept beside them as ``.data/lstm_bridge.json``.
     """
     pairs = list(entries)
     with ZipFile(target, "w", ZIP_STORED) as archive:
         _member(archive, "data.pkl", _pickled(pairs))
         _member(archive, "byteorder", b"little")
-        for number, (_, (dtype, _, make)) in enumerate(pairs):
-            array = np.ascontiguousarray(make(), DTYPES[dtype].bits)
-            _member(archive, f"data/{number}", array.reshape(-1).view(np.uint8).data)
+        for number, (_, entry) in enumerate(pairs):
+            _put(archive, f"data/{number}", entry)
         _member(archive, "version", b"3\n")
         _member(archive, ".data/lstm_bridge.json", note())
 
 
-def _member(archive: ZipFile, name: str, data: bytes | memoryview) -> None:
+def _put(archive: ZipFile, name: str, entry: Entry) -> None:
+    dtype, shape, make = entry
+    made, kind = make(), DTYPES[dtype].bits
+    if not isinstance(made, Iterator):
+        flat = np.ascontiguousarray(made, kind).reshape(-1)
+        made = iter((flat.view(np.uint8).data,))
+    _blocks(archive, name, made, math.prod(shape) * kind.itemsize)
+
+
+def _member(archive: ZipFile, name: str, data: bytes) -> None:
+    _blocks(archive, name, (data,), len(data))
+
+
+def _blocks(archive: ZipFile, name: str, blocks: Iterable[bytes | memoryview], size: int) -> None:
     info = ZipInfo(f"{ROOT}/{name}", _EPOCH)
     info.external_attr = 0o600 << 16
-    with archive.open(info, "w", force_zip64=len(data) >= 1 << 31) as member:
-        member.write(data)
+    with archive.open(info, "w", force_zip64=size >= 1 << 31) as member:
+        for block in blocks:
+            member.write(block)
 
 
 # The pickle that torch.save itself writes for a state dict, opcode by opcode: a dict of calls of

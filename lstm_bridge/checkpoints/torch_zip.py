@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar, Self
 
+from lstm_bridge.checkpoints.base import Filling
+from lstm_bridge.checkpoints.dtypes import DTYPES
 from lstm_bridge.checkpoints.place import Place
 from lstm_bridge.checkpoints.probe import Probe
 from lstm_bridge.checkpoints.torch_pickle import StorageRef, TensorRef, load_pickle
-from lstm_bridge.checkpoints.torch_tensors import StorageFile, check_view
+from lstm_bridge.checkpoints.torch_tensors import StorageFile, check_view, is_plain
 from lstm_bridge.checkpoints.torch_tree import class_of, flatten
 from lstm_bridge.checkpoints.zip_archive import ZipArchive
 from lstm_bridge.errors import quote
@@ -120,9 +125,22 @@ class TorchZip(StorageFile):
 
     def read_storage(self, key: str, offset: int, out: memoryview) -> None:
         """Fill ``out`` from the storage's member."""
-        # A key of the pickle's own has no slash: this one is among the constants.
-        where = key if "/" in key else f"data/{key}"
-        self.archive.read_into(f"{self.root}/{where}", offset, out)
+        self.archive.read_into(self._member(key), offset, out)
+
+    def blocks(self, name: str) -> Filling | None:
+        """Return what reads one tensor block by block, if it is all of a stored member."""
+        view = self.views[name]
+        member = self._member(view.key)
+        width = DTYPES[view.dtype].bits.itemsize
+        whole = math.prod(view.shape) * width == self.archive.members[member].size
+        if self.swapped or sys.byteorder != "little" or not whole or not is_plain(view):
+            return None
+        stored = self.archive.is_stored(member)
+        return partial(self.archive.filling, member) if stored else None
+
+    def _member(self, key: str) -> str:
+        # A key of the pickle's own has no slash: a key with one is among the constants.
+        return f"{self.root}/{key if '/' in key else f'data/{key}'}"
 
     def close(self) -> None:
         """Release the file."""

@@ -85,6 +85,22 @@ class ZipArchive:
             self._verify(member)
             self.source.read_into(member.start + offset, out)
 
+    def filling(self, name: str, buffers: Iterator[memoryview]) -> Iterator[memoryview]:
+        """Yield a stored member's bytes in the buffers given; its checksum is checked at the end.
+
+        Raises:
+            ContainerError: if the member is damaged.
+        """
+        member, crc = self.members[name], 0
+        for part in self.source.filling(member.start, member.size, buffers):
+            crc = zlib.crc32(part, crc)
+            yield part
+        self._check_crc(member, crc)
+
+    def is_stored(self, name: str) -> bool:
+        """Say whether a member's bytes lie in the file as they are."""
+        return self.members[name].method == STORED
+
     def open(self, name: str) -> IO[bytes] | io.RawIOBase:
         """Return the member as a seekable file, its checksum checked.
 

@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_bridge import __version__
-from lstm_bridge.checkpoints.base import Array, Checkpoint
+from lstm_bridge.checkpoints.base import Array, Checkpoint, Filling
 from lstm_bridge.checkpoints.dtypes import DTYPES, FLOATS
 from lstm_bridge.checkpoints.safetensors_index import SafetensorsIndex
+from lstm_bridge.checkpoints.safetensors_writer import Made
 from lstm_bridge.converters.layer import FoundLayer
 from lstm_bridge.converters.recipe import (
     Entry,
     Recipe,
     Shape,
+    Source,
     describe,
     evaluate,
     shape_of,
@@ -153,6 +155,34 @@ class Accountant:
         for name, job in self._jobs.items():
             yield name, (job.written, job.shape, partial(self.make, name))
 
+    def passing(self) -> Iterator[tuple[str, tuple[str, Shape, Callable[[], Made]]]]:
+        """Yield the same, with functions that make of what is copied its bytes block by block."""
+        for name, job in self._jobs.items():
+            yield name, (job.written, job.shape, partial(self._made, name))
+
+    def _made(self, name: str) -> Made:
+        job = self._jobs[name]
+        copied = isinstance(job.recipe, Source) and job.stored == job.written and not job.packed
+        filling = self._checkpoint.blocks(job.recipe.name) if copied else None  # type: ignore[union-attr]
+        return self.make(name) if filling is None else self._passed(name, filling)
+
+    def _passed(self, name: str, filling: Filling) -> Iterator[memoryview]:
+        """Yield one output array's bytes, each block checked before."""
+        job = self._jobs[name]
+        origin, kind = next(sources(job.recipe)), DTYPES[job.stored].bits
+        check = job.stored in FLOATS and not self._policy.allow_nonfinite
+        for block in self._digests.passing(name, filling):
+            if check and _nonfinite(np.frombuffer(block, kind), job.stored).any():
+                whole = self._checkpoint.read(origin)  # to say which, and how many
+                _check_finite(self._checkpoint.path, origin, whole, job.stored)
+            self._report(len(block))
+            yield block
+
+    def _report(self, nbytes: int) -> None:
+        self._done += nbytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
     def make(self, name: str) -> Array:
         """Return one output array; bfloat16 as its bits.
 
@@ -169,9 +199,7 @@ class Accountant:
             array = job.packed.array(np.asarray(array, DTYPES[code].bits), code)
         array = np.asarray(array, DTYPES[job.written].bits, order="C").reshape(job.shape)
         self._digests.add(name, array)
-        self._done += array.nbytes
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+        self._report(array.nbytes)
         return array
 
     def account(self, layout: str, *, draft: bool = False) -> Conversion:

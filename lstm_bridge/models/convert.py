@@ -216,7 +216,7 @@ def _describes(checkpoint: Checkpoint) -> bool:
 
 
 def _write_folder(folder: Path, accountant: Accountant, account: Account) -> None:
-    write_safetensors(folder / WEIGHTS, accountant.entries(), {"format": "mlx"})
+    write_safetensors(folder / WEIGHTS, accountant.passing(), {"format": "mlx"})
     text = json.dumps(account().to_json(), indent=1, sort_keys=True, ensure_ascii=True)
     (folder / MARK).write_text(text + "\n", encoding="utf-8")
 

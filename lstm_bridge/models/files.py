@@ -88,9 +88,9 @@ def write_file(
         return {"format": "pt", NOTE: note(draft).decode()}
 
     if suffix == ".safetensors":
-        write_safetensors(path, accountant.entries(), text(draft=True), seal=text)
+        write_safetensors(path, accountant.passing(), text(draft=True), seal=text)
     elif suffix == ".pt":
-        write_torch(path, accountant.entries(), note)
+        write_torch(path, accountant.passing(), note)
     else:
         _write_keras(path, suffix, accountant, facts, note)
 
