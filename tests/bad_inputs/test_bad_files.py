@@ -322,11 +322,12 @@ import os, signal, sys
 from lstm_bridge.models import account
 # A shell's background job is started with SIGINT ignored; a user's terminal is what is meant here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-make = account.Accountant.make
-def slow(self, name):
-    os.kill(os.getpid(), signal.SIGINT)
-    return make(self, name)
-account.Accountant.make = slow
+passing = account.Digests.passing
+def slow(self, name, fill):
+    for block in passing(self, name, fill):
+        os.kill(os.getpid(), signal.SIGINT)
+        yield block
+account.Digests.passing = slow
 from lstm_bridge.cli import main
 main()
 """
