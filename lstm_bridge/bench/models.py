@@ -98,14 +98,9 @@ def _by_torch(model: Any, x: Any) -> Peer:
 
 def _keras_model(N: int) -> dict[str, Peer]:
     """Embedding, bidirectional LSTM, LSTM, Dense: 64 words of 500."""
-    import os
-
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    import keras
     import numpy as np
 
-    import lstm_bridge
-
+    keras = _keras()
     layers = keras.layers
     theirs = keras.Sequential(
         [
@@ -116,12 +111,45 @@ def _keras_model(N: int) -> dict[str, Peer]:
             layers.Dense(8, activation="softmax"),
         ]
     )
+    return _predictions(theirs, np.random.default_rng(0).integers(0, 500, (N, 64)))
+
+
+def _keras_convolutions(N: int) -> dict[str, Peer]:
+    """Convolution, pooling, LSTM, Dense: 128 steps of 16 features."""
+    import numpy as np
+
+    keras = _keras()
+    layers = keras.layers
+    theirs = keras.Sequential(
+        [
+            keras.Input((128, 16)),
+            layers.Conv1D(64, 5, padding="same", activation="relu"),
+            layers.MaxPooling1D(2),
+            layers.LSTM(64),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    x = np.random.default_rng(0).standard_normal((N, 128, 16)).astype(np.float32)
+    return _predictions(theirs, x)
+
+
+def _keras() -> Any:
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    return keras
+
+
+def _predictions(theirs: Any, x: Any) -> dict[str, Peer]:
+    import lstm_bridge
+
     with TemporaryDirectory() as folder:
         file, target = Path(folder, "model.keras"), Path(folder, "model")
         theirs.save(file)
         lstm_bridge.convert(file, target)
         ours: Any = lstm_bridge.load(target)
-    x = np.random.default_rng(0).integers(0, 500, (N, 64))
     return {
         OURS: _forward_only(lambda: ours.predict(x, verbose=0)),
         ORIGINAL: _forward_only(lambda: theirs.predict(x, verbose=0)),
@@ -130,10 +158,7 @@ def _keras_model(N: int) -> dict[str, Peer]:
 
 def _torch_model(N: int) -> dict[str, Peer]:
     """Two layers of LSTM and a linear map of the last step: 100 steps of 16 features."""
-    import mlx.core as mx
     import torch
-
-    import lstm_bridge
 
     class Forecaster(torch.nn.Module):
         def __init__(self) -> None:
@@ -144,10 +169,37 @@ def _torch_model(N: int) -> dict[str, Peer]:
         def forward(self, x: Any) -> Any:
             return self.head(self.lstm(x)[0][:, -1])
 
-    theirs = Forecaster().eval()
+    return _calls(Forecaster(), torch.randn(N, 100, 16))
+
+
+def _torch_attention(N: int) -> dict[str, Peer]:
+    """LSTM, four heads of attention, layer norm, linear map of the mean: 64 steps, 32 features."""
+    import torch
+
+    class Attentive(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = torch.nn.LSTM(32, 64, batch_first=True)
+            self.attention = torch.nn.MultiheadAttention(64, 4, batch_first=True)
+            self.norm = torch.nn.LayerNorm(64)
+            self.head = torch.nn.Linear(64, 8)
+
+        def forward(self, x: Any) -> Any:
+            h, _ = self.lstm(x)
+            y, _ = self.attention(h, h, h, need_weights=False)
+            return self.head(self.norm(h + y).mean(1))
+
+    return _calls(Attentive(), torch.randn(N, 64, 32))
+
+
+def _calls(model: Any, x: Any) -> dict[str, Peer]:
+    import mlx.core as mx
+
+    import lstm_bridge
+
+    theirs = model.eval()
     ours: Any = lstm_bridge.port(theirs)
     ours.eval()
-    x = torch.randn(N, 100, 16)
     y = mx.array(x.numpy())
     mx.eval(y, ours.parameters())
     return {
@@ -211,6 +263,26 @@ SUBJECTS = (
             "keras",
             partial(_keras_model, N),
             _layer_flops(4 * 64 * (2 * (64 + 64) + 128 + 64), N, 64),
+            ("forward",),
+        )
+        for N in (1, 32)
+    ),
+    *(
+        Subject(
+            f"Keras convolutions, predict {N}",
+            "keras",
+            partial(_keras_convolutions, N),
+            _layer_flops(2 * 5 * 16 * 64 + 4 * 64 * (64 + 64), N, 64),
+            ("forward",),
+        )
+        for N in (1, 32)
+    ),
+    *(
+        Subject(
+            f"torch attention, {N}",
+            "torch",
+            partial(_torch_attention, N),
+            _layer_flops(4 * 64 * (32 + 64) + 4 * 64 * 64 + 2 * 64 * 64, N, 64),
             ("forward",),
         )
         for N in (1, 32)

@@ -66,6 +66,8 @@ def by_kernel(activation: Activation) -> Activation:
     """Return the activation by way of the kernel, where it has it."""
     if activation is mx.sigmoid:
         return sigmoid
+    if activation is relu:
+        return _rectified
     return tanh if activation is mx.tanh else activation
 
 
@@ -77,6 +79,20 @@ def sigmoid(x: mx.array) -> mx.array:
 def tanh(x: mx.array) -> mx.array:
     """Return the hyperbolic tangent."""
     return _squash(x, mx.tanh)
+
+
+def fused_relu(x: mx.array) -> mx.array | None:
+    """Return ``max(x, 0)`` by the kernel, or None where it does not serve."""
+    if not DENSE_SERVES:
+        return None
+    flat = x if x.ndim <= _MOST_AXES else x.reshape(-1)
+    done = _SQUASH.fused((flat,), (_SQUASHES[relu],))
+    return None if done is None else done[0].reshape(x.shape)
+
+
+def _rectified(x: mx.array) -> mx.array:
+    y = fused_relu(x)
+    return relu(x) if y is None else y
 
 
 class Linear(nn.Linear):

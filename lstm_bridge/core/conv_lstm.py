@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.affine import by_kernel
 from lstm_bridge.core.convolution import conv
 
 
@@ -65,10 +66,10 @@ def step(
     """
     ones = [1] * len(weights.strides)
     x_options = (weights.strides, weights.padding, weights.dilations)
-    z = _gates(x, weights.Wx, masks[0], *x_options)
-    z = z if weights.bias is None else z + weights.bias
-    z = z + _gates(h, weights.Wh, masks[1], ones, "same", ones)
+    z = _gates(x, weights.Wx, weights.bias, masks[0], *x_options)
+    z = z + _gates(h, weights.Wh, None, masks[1], ones, "same", ones)
     i, f, g, o = mx.split(z, 4, axis=-1)
+    activation, recurrent_activation = by_kernel(activation), by_kernel(recurrent_activation)
     c = recurrent_activation(f) * c + recurrent_activation(i) * activation(g)
     return recurrent_activation(o) * activation(c), c
 
@@ -76,15 +77,17 @@ def step(
 def _gates(
     x: mx.array,
     W: mx.array,
+    bias: mx.array | None,
     masks: mx.array | None,
     strides: Sequence[int],
     padding: str,
     dilations: Sequence[int],
 ) -> mx.array:
     if masks is None:
-        return conv(x, W, strides=strides, padding=padding, dilations=dilations)
+        return conv(x, W, bias, strides=strides, padding=padding, dilations=dilations)
     parts = zip(masks, mx.split(W, 4, axis=-1), strict=True)
     gates = [
         conv(x * k, w, strides=strides, padding=padding, dilations=dilations) for k, w in parts
     ]
-    return mx.concatenate(gates, axis=-1)
+    z = mx.concatenate(gates, axis=-1)
+    return z if bias is None else z + bias

@@ -2,6 +2,7 @@
 // and gradients along a random direction by central differences. Part of kernel_test.cpp.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -169,6 +170,56 @@ inline int check_rows(const char* variant, Index rows, Index n) {
   return wrong;
 }
 
+inline int check_maps(const char* variant, Index count) {
+  Random random{std::mt19937(static_cast<unsigned>(count))};
+  const auto& dense = lstm_bridge::cells().dense;
+  int wrong = 0;
+  for (const auto kind : {lstm_bridge::Map::kGelu, lstm_bridge::Map::kSilu})
+    wrong += check(variant, "a map", random, {random(count)},
+                   [&](const Group& g) {
+                     Doubles y = g[0];
+                     for (double& v : y)
+                       v *= kind == lstm_bridge::Map::kSilu ? 1 / (1 + std::exp(-v))
+                                                            : 0.5 * (1 + std::erf(v / std::sqrt(2.0)));
+                     return y;
+                   },
+                   [&](const auto& in, const Floats& dy, Floats& y, auto& d) {
+                     dense.map(kind, count, in[0].data(), y.data());
+                     dense.map_backward(kind, count, in[0].data(), dy.data(), d[0].data());
+                   });
+  return wrong;
+}
+
+// Windows of 3 × 2 that overlap, on a border of one.
+inline int check_pool(const char* variant, Index C) {
+  Random random{std::mt19937(static_cast<unsigned>(C))};
+  lstm_bridge::Pooling p;
+  p.N = 2, p.C = C;
+  const Index sizes[][2] = {{6, 5}, {3, 3}, {3, 2}, {2, 2}, {1, 1}, {1, 1}};
+  for (int k = 0; k < 2; ++k) {
+    p.in[k] = sizes[0][k], p.out[k] = sizes[1][k], p.window[k] = sizes[2][k];
+    p.stride[k] = sizes[3][k], p.dilation[k] = sizes[4][k], p.before[k] = sizes[5][k];
+  }
+  const auto exactly = [&](const Group& g) {
+    Doubles y;
+    for (Index at_y = 0; at_y < p.N * 9 * C; ++at_y) {
+      const Index c = at_y % C, j = at_y / C % 3, i = at_y / C / 3 % 3, n = at_y / C / 9;
+      double best = -INFINITY;
+      for (Index r = std::max<Index>(0, 2 * i - 1); r < std::min<Index>(6, 2 * i + 2); ++r)
+        for (Index s = std::max<Index>(0, 2 * j - 1); s < std::min<Index>(5, 2 * j + 1); ++s)
+          best = std::max(best, g[0][at(((n * 6 + r) * 5 + s) * C + c)]);
+      y.push_back(best);
+    }
+    return y;
+  };
+  return check(variant, "pooling", random, {random(p.N * 30 * C)}, exactly,
+               [&](const auto& in, const Floats& dy, Floats& y, auto& d) {
+                 p.x = in[0].data(), p.y = y.data();
+                 lstm_bridge::cells().dense.pool(p);
+                 lstm_bridge::cells().dense.pool_backward(p, dy.data(), d[0].data());
+               });
+}
+
 // All ways in which two matrices may lie.
 inline int check_products(const char* variant, Index batch, Index M, Index D, Index O) {
   Random random{std::mt19937(static_cast<unsigned>(M + D + O))};
@@ -204,7 +255,10 @@ inline int run(const char* variant) {
       wrong += check_convolution(variant, {1, C, O, {9, 1}, {4, 1}, {3, 1}, {2, 1}, {1, 1}, {1, 1}, {0, 0}});
       wrong += check_convolution(variant, {2, C, O, {5, 4}, {5, 3}, {2, 3}, {2, 1}, {1, 2}, {2, 1}, {1, -1}});
     }
-  for (const Index n : {1, 5, 16, 33}) wrong += check_rows(variant, 7, n);
+  for (const Index n : {1, 5, 16, 33}) {
+    wrong += check_rows(variant, 7, n);
+    wrong += check_maps(variant, n) + check_pool(variant, n);
+  }
   for (const Index M : {1, 5, 40})
     for (const Index D : {1, 3, 33})
       for (const Index O : {1, 17, 70}) wrong += check_products(variant, 3, M, D, O);

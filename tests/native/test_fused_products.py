@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 
 from lstm_bridge.core import native
-from lstm_bridge.core.activations import relu
+from lstm_bridge.core.activations import gelu, relu, silu
 from lstm_bridge.core.convolution import Windows, correlate
 from lstm_bridge.core.normal import exact_softmax, layer_norm, softmax
 from lstm_bridge.core.paths import portable
+from lstm_bridge.core.pooling import Pools, max_pool
 from lstm_bridge.core.products import einsum, matmul
 from lstm_bridge.equivalence.judge import judge
 
@@ -393,3 +394,74 @@ def test_two_python_threads_at_once() -> None:
         thread.join()
     assert not [reason for one in found[0] for reason in like_torch(one, "deep", arrays)]
     assert not [reason for one in found[1] for reason in judged(one, *cases[1])]
+
+
+# x, window, stride, padding, dilation
+POOLS = {
+    "halves": ((2, 3, 8, 6), 2, 2, 0, 1),
+    "overlapping": ((2, 17, 9, 11), 3, 2, 1, 1),
+    "far apart": ((1, 33, 12, 13), (2, 3), (1, 2), (1, 0), (2, 1)),
+    "one axis": ((3, 20, 15), 4, 3, 2, 1),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_takes_the_first_of_the_largest(variant: str, name: str) -> None:
+    """Also of equal ones, as a relu leaves many: exactly torch's values and gradients."""
+    from lstm_bridge.torch.nn import functional
+
+    shape, *options = POOLS[name]
+    (x,) = draw(shape)
+    x = mx.maximum(mx.round(x), 0)
+    mine, theirs = (
+        getattr(module, f"max_pool{x.ndim - 2}d") for module in (functional, torch.nn.functional)
+    )
+
+    def ours(x: mx.array) -> mx.array:
+        return mine(x, *options)  # type: ignore[no-any-return]
+
+    leaf = torch.tensor(np.array(x), requires_grad=True)
+    y = theirs(leaf, *options)
+    y.backward(torch.cos(torch.arange(y.numel(), dtype=torch.float32)).reshape(y.shape))
+    found = results(ours, [x])
+    assert np.array_equal(np.array(found[0]), y.detach().numpy()), variant
+    assert leaf.grad is not None
+    assert np.allclose(np.array(found[1]), leaf.grad.numpy(), rtol=1e-5, atol=1e-5), variant
+    with native.disabled():
+        plain = results(ours, [x])
+    assert np.array_equal(np.array(plain[0]), y.detach().numpy())
+    assert np.allclose(np.array(plain[1]), leaf.grad.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_pooling_keeps_what_is_no_number(variant: str) -> None:
+    (x,) = draw((1, 6, 6, 18))
+    x[0, 2, 3, 4] = mx.nan
+    x[0, 0, 0, 1] = -mx.inf
+    pools = Pools((2, 2), (2, 2), (1, 1), (0, 0), (3, 3))
+    y = max_pool(x, pools)
+    with native.disabled():
+        assert mx.array_equal(y, max_pool(x, pools), equal_nan=True), variant
+    assert mx.isnan(y[0, 1, 1, 4])
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu"])
+def test_maps_with_a_slope_of_their_own(variant: str, name: str) -> None:
+    mine, theirs = {"gelu": (gelu, F.gelu), "silu": (silu, F.silu)}[name]
+    x = mx.array(np.linspace(-9, 9, 3011).astype(np.float32)).reshape(1, 3011)
+
+    def of_torch_itself(dtype: torch.dtype) -> list[Any]:
+        leaf = torch.tensor(np.array(x), dtype=dtype, requires_grad=True)
+        y = theirs(leaf)
+        y.backward(torch.cos(torch.arange(3011, dtype=dtype)).reshape(y.shape))
+        assert leaf.grad is not None
+        return [y.detach().numpy(), leaf.grad.numpy()]
+
+    source, truth = of_torch_itself(torch.float32), of_torch_itself(torch.float64)
+    assert not not_passed(results(mine, [x]), source, truth), variant
+    assert not_passed(results(lambda x: mine(x * 1.001), [x]), source, truth), "is noticed"
+    odd = mx.array([[mx.nan, -200.0, 200.0, 0.0, -0.0, 1e-40]])
+    assert np.allclose(np.array(mine(odd)), [[np.nan, 0, 200, 0, 0, 5e-41]], equal_nan=True), (
+        variant
+    )
+    slope = mx.grad(lambda x: mine(x).sum())(mx.array([[-1e30, -200.0, 200.0, 1e30]]))
+    assert mx.allclose(slope, mx.array([[0.0, 0.0, 1.0, 1.0]])), variant

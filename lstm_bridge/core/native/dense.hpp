@@ -77,6 +77,17 @@ struct ConvolutionGradients {
   float* bias = nullptr;
 };
 
+// y[n, i, j, c] = the largest x(n, i s + u d - p, j s' + v d' - p', c) that is inside.
+struct Pooling {
+  std::ptrdiff_t N = 0, C = 0;
+  std::ptrdiff_t in[2] = {}, out[2] = {}, window[2] = {};
+  std::ptrdiff_t stride[2] = {1, 1}, dilation[2] = {1, 1}, before[2] = {};
+  const float* x = nullptr;  // [N, in, in', C]
+  float* y = nullptr;        // [N, out, out', C]
+};
+
+enum class Map { kGelu, kSilu };
+
 // Normalisation over the last axis: gamma (z - mean) / sqrt(variance + eps) + beta; none where
 // gamma is null.
 struct Norm {
@@ -104,6 +115,10 @@ struct Dense {
   // dx may be null where it is not wanted.
   void (*layer_norm_backward)(std::ptrdiff_t rows, std::ptrdiff_t n, const float* x, const Norm&,
                               const float* dy, float* dx, const NormGradients&);
+  void (*map)(Map, std::ptrdiff_t count, const float* x, float* y);
+  void (*map_backward)(Map, std::ptrdiff_t count, const float* x, const float* dy, float* dx);
+  void (*pool)(const Pooling&);
+  void (*pool_backward)(const Pooling&, const float* dy, float* dx);
 };
 
 }  // namespace lstm_bridge

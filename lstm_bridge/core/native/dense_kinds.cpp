@@ -199,11 +199,75 @@ void layer_norm_back(const OpCall& call, const std::vector<View>&, const std::ve
                                     to[0], {to[1], to[2]});
 }
 
+// --- map: x of any shape; settings: which. ---
+
+Map map_of(const OpCall& call) { return static_cast<Map>(setting(call.settings, 0, 0)); }
+
+void map_forward(const OpCall& call, const Places& out) {
+  Scratch scratch;
+  const View& x = call.in[0];
+  cells().dense.map(map_of(call), x.size(), contiguous<float>(x, scratch), out[0]);
+}
+
+void map_back(const OpCall& call, const std::vector<View>&, const std::vector<View>& down,
+              const Places& to) {
+  Scratch scratch;
+  const View& x = call.in[0];
+  cells().dense.map_backward(map_of(call), x.size(), contiguous<float>(x, scratch),
+                             contiguous<float>(down[0], scratch), to[0]);
+}
+
+// --- pooling: x [N, in, in', C]; settings: of both axes the window, the stride, the dilation, what
+// lies in front, and the outputs. ---
+
+Pooling pooling_of(const Settings& settings, const std::ptrdiff_t* x) {
+  Pooling p;
+  p.N = x[0];
+  p.C = x[3];
+  for (int axis = 0; axis < 2; ++axis) {
+    p.in[axis] = x[axis + 1];
+    p.window[axis] = setting(settings, 0, axis);
+    p.stride[axis] = setting(settings, 2, axis);
+    p.dilation[axis] = setting(settings, 4, axis);
+    p.before[axis] = setting(settings, 6, axis);
+    p.out[axis] = setting(settings, 8, axis);
+  }
+  return p;
+}
+
+Shapes pooling_shapes(const MaybeArrays& in, const Settings& settings) {
+  const auto& x = *in[0];
+  if (x.ndim() != 4 || !x.size()) return {};
+  const int rows = static_cast<int>(setting(settings, 8, 0));
+  const int columns = static_cast<int>(setting(settings, 8, 1));
+  if (rows < 1 || columns < 1) return {};
+  return {{x.shape(0), rows, columns, x.shape(3)}};
+}
+
+void pooling_forward(const OpCall& call, const Places& out) {
+  Scratch scratch;
+  Pooling p = pooling_of(call.settings, call.in[0].shape);
+  p.x = contiguous<float>(call.in[0], scratch);
+  p.y = out[0];
+  cells().dense.pool(p);
+}
+
+void pooling_back(const OpCall& call, const std::vector<View>& saved, const std::vector<View>& down,
+                  const Places& to) {
+  Scratch scratch;
+  Pooling p = pooling_of(call.settings, call.in[0].shape);
+  p.x = contiguous<float>(call.in[0], scratch);
+  p.y = only_read(saved[0], scratch);
+  cells().dense.pool_backward(p, contiguous<float>(down[0], scratch), to[0]);
+}
+
 constexpr OpKind kKinds[] = {
     {"LSTMBridgeProducts", 2, 1, products_shapes, products_work, products_forward, products_back},
     {"LSTMBridgeConvolution", 3, 1, convolution_shapes, convolution_work, convolution_forward, convolution_back},
     {"LSTMBridgeSoftmax", 1, 1, softmax_shapes, softmax_work, softmax_forward, softmax_back},
     {"LSTMBridgeLayerNorm", 3, 1, layer_norm_shapes, softmax_work, layer_norm_forward, layer_norm_back},
+    {"LSTMBridgeMap", 1, 1, softmax_shapes, softmax_work, map_forward, map_back},
+    {"LSTMBridgePooling", 1, 1, pooling_shapes, softmax_work, pooling_forward, pooling_back},
 };
 
 }  // namespace

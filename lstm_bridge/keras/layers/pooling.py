@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
-from lstm_bridge.core.convolution import windows_of
+from lstm_bridge.core.convolution import paddings, windows_of
+from lstm_bridge.core.pooling import Pools, max_pool
 from lstm_bridge.errors import ShapeError
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
@@ -85,7 +86,12 @@ class _Pooling(Layer):
 
 class _Max(_Pooling):
     def _pool(self, x: mx.array) -> mx.array:
-        return mx.max(self._windows(x, -mx.inf), axis=-1)
+        sizes, ones = x.shape[1:-1], (1,) * (x.ndim - 2)
+        counts = window_counts(sizes, self.pool_size, self.strides, self.padding)
+        pads = paddings(self.padding, sizes, self.pool_size, self.strides, ones)
+        before = [low for low, _ in pads]
+        known = [int(count) for count in counts if count is not None]
+        return max_pool(x, Pools(self.pool_size, self.strides, ones, before, known))
 
 
 class _Average(_Pooling):

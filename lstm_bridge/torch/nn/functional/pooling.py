@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from lstm_bridge.core.pooling import Pools, max_pool
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
 from lstm_bridge.torch.nn.functional.convolution import Sizes, several
 
@@ -207,17 +208,30 @@ def _max_pool(
 ) -> Any:
     owner = f"max_pool{S}d"
     windows = _windows(x, S, kernel, stride, padding, dilation, ceil_mode, owner)
+    if not return_indices:
+        return _largest_of(x, windows)
     stacked = _stacked(x, windows, float("-inf"))
     best = mx.stop_gradient(mx.argmax(stacked, axis=0, keepdims=True))
     y = mx.take_along_axis(stacked, best, axis=0)[0]
-    if not return_indices:
-        return y
     size = mx.arange(x[(0,) * (x.ndim - S)].size, dtype=mx.int64).reshape(x.shape[-S:])
     places = _stacked(size, windows, 0)
     wide = mx.broadcast_to(
         places.reshape(len(places), *[1] * (x.ndim - S), *y.shape[-S:]), stacked.shape
     )
     return y, mx.take_along_axis(wide, best, axis=0)[0]
+
+
+def _largest_of(x: mx.array, windows: list[_Windows]) -> mx.array:
+    whole = x if x.ndim == len(windows) + 2 else x[None]
+    pools = Pools(
+        [w.kernel for w in windows],
+        [w.stride for w in windows],
+        [w.dilation for w in windows],
+        [w.padding for w in windows],
+        [w.out for w in windows],
+    )
+    y = mx.moveaxis(max_pool(mx.moveaxis(whole, 1, -1), pools), -1, 1)
+    return y if whole is x else y[0]
 
 
 def _avg_pool(
