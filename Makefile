@@ -8,7 +8,7 @@ HAS := $(VENV)/.has-
 BRIDGE := $(BIN)/lstm-bridge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep fuzz bench bench-io test-composed test-sanitize test-arm lint fixtures docs clean
+.PHONY: help setup demo test sweep fuzz bench bench-composed bench-io test-composed test-sanitize test-arm lint fixtures docs clean
 
 help: ## Print this list
 	@echo "lstm_bridge: make TARGET [PYTHON=/path/to/python3.11-or-newer]"
@@ -41,6 +41,10 @@ fuzz: $(HAS)test ## Fuzz every container's parser with atheris, FUZZ_SECONDS=60 
 
 bench: $(HAS)test ## Time our LSTM against its peers, and put the figures into the docs
 	$(BRIDGE) bench --json docs/performance.json --plot docs/performance.svg
+	$(BIN)/python docs/generate.py
+
+bench-composed: $(HAS)test ## Time the same without the fused kernel (on Linux: BLAS=/path/to/libopenblas.so.0)
+	$(BRIDGE) bench --composed $(if $(BLAS),--blas "$(BLAS)") --json docs/performance-composed.json
 	$(BIN)/python docs/generate.py
 
 bench-io: $(HAS)test ## Time the conversion of 2 GB files against cp, with peak memory

@@ -22,7 +22,7 @@ import mlx.nn
 
 from lstm_bridge import checkpoints
 from lstm_bridge import errors as tree
-from lstm_bridge.bench.run import times
+from lstm_bridge.bench.run import at_most, times
 from lstm_bridge.converters.plan import DIALECTS
 from lstm_bridge.converters.targets import TARGETS
 from lstm_bridge.core import lstm
@@ -67,15 +67,20 @@ def _undocumented(function: Callable[..., Any]) -> list[str]:
 
 def performance() -> str:
     """Return what the last ``make bench`` measured, and on what."""
-    report = json.loads((ROOT / "docs" / "performance.json").read_text(encoding="utf-8"))
+    return _measured("performance.json")
+
+
+def _measured(name: str) -> str:
+    report = json.loads((ROOT / "docs" / name).read_text(encoding="utf-8"))
     machine, limits = report["machine"], report["limits"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
         f"Measured by `{report['command']}` on {machine['cores']} cores of {machine['processor']} "
         f"({machine['system']}), load {machine['load']:.1f}, MLX on {machine['device']}, Python "
         f"{machine['python']}: {versions}. In the same run matrices were multiplied at "
-        f"{limits.get('matmul_gflops', limits.get('numpy_matmul_gflops')):.0f} GFLOP/s and read at "
-        f"{limits['read_gbytes']:.1f} GB/s. Median milliseconds, of fifty steps where streaming; "
+        f"{limits['matmul_gflops']:.0f} GFLOP/s"
+        + (f" and read at {limits['read_gbytes']:.1f} GB/s" if "read_gbytes" in limits else "")
+        + ". Median milliseconds, of fifty steps where streaming; "
         "in brackets, how many times as long as lstm_bridge."
     ]
     for mode in dict.fromkeys(case["mode"] for case in report["cases"]):
@@ -85,17 +90,32 @@ def performance() -> str:
             [case["shape"], *(_timing(case["seconds"], peer) for peer in peers)] for case in cases
         ]
         lines += ["", table([f"{mode}: N,L,D,H", *map(code, peers)], rows)]
-    shares = [
-        [case["shape"], limit, f"{share:.0%}"]
-        for case in report["cases"]
-        for limit, share in case.get("share_of_limit", {}).items()
-    ]
-    if shares:
-        lines += ["", table(["forward: N,L,D,H", "limit", "reached"], shares)]
+    if shares := _shares(report["cases"]):
+        lines += ["", shares]
     if startup := report.get("startup"):
         rows = [[what, f"{1e3 * seconds:.0f}"] for what, seconds in startup.items()]
         lines += ["", table(["start-up", "ms"], rows)]
     return "\n".join(lines)
+
+
+def _shares(cases: list[dict[str, Any]]) -> str:
+    """What part of the machine's limits is reached, and how much longer peers take than these."""
+    found = [
+        ([case["shape"], limit, f"{share:.0%}"], at_most(_medians(case), share))
+        for case in cases
+        for limit, share in case["share_of_limit"].items()
+    ]
+    peers = list(dict.fromkeys(name for _, most in found for name in most))
+    rows = [
+        [*begin, *(times(most[name]) if name in most else "–" for name in peers)]
+        for begin, most in found
+    ]
+    head = (f"at most, of {code(name)}" for name in peers)
+    return table(["forward: N,L,D,H", "limit", "reached", *head], rows) if rows else ""
+
+
+def _medians(case: dict[str, Any]) -> dict[str, float]:
+    return {name: timing["median"] for name, timing in case["seconds"].items()}
 
 
 def _timing(seconds: dict[str, dict[str, float]], peer: str) -> str:

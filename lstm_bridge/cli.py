@@ -213,15 +213,31 @@ def verify(
 @click.option(
     "--json", "as_json", metavar="FILE", type=click.Path(path_type=Path), help="Write all figures."
 )
+@click.option("--composed", is_flag=True, help="Without the fused kernel, beside MLX's own layer.")
+@click.option(
+    "--blas",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A shared library with cblas_sgemm, in the place of MLX's BLAS on Linux.",
+)
 @_one_line_errors
-def bench(quick: bool, plot: Path | None, as_json: Path | None) -> None:
+def bench(
+    quick: bool, plot: Path | None, as_json: Path | None, composed: bool, blas: Path | None
+) -> None:
     """Time our LSTM against MLX's, torch's and Keras's, taking turns on this machine."""
+    if blas is not None:
+        from lstm_bridge.bench.blas import preload
+
+        preload(blas)  # before anything here imports MLX
     from lstm_bridge.bench.run import bench as run_benchmark
 
     with _progress_bar() as progress:
         task = progress.add_task("timing", total=None)
         report = run_benchmark(
-            quick, lambda done, total: progress.update(task, completed=done, total=total)
+            quick,
+            lambda done, total: progress.update(task, completed=done, total=total),
+            composed=composed,
+            blas=None if blas is None else blas.name,
         )
     if plot is not None:
         report.plot(plot)

@@ -46,6 +46,17 @@ def _version(name: str) -> str | None:
         return None
 
 
+def mlx_limits() -> dict[str, float]:
+    """Measure MLX's own matrix products, the limit of a path that has nothing else.
+
+    Returns:
+        ``matmul_gflops`` of 512×512 float32 matrices.
+    """
+    square = mx.ones((512, 512))
+    mx.eval(square)
+    return {"matmul_gflops": 2 * 512**3 / _best(lambda: mx.eval(square @ square)) / 1e9}
+
+
 def limits() -> dict[str, float]:
     """Measure what the machine can do, for reading the other figures.
 

@@ -124,6 +124,14 @@ PEERS: dict[str, tuple[str, Callable[[Shape], Peer | None]]] = {
 """Name → the distribution that it needs, and how it is made: the only list of peers."""
 
 
-def installed() -> dict[str, Callable[[Shape], Peer | None]]:
-    """Return the peers whose framework is installed."""
-    return {name: make for name, (needs, make) in PEERS.items() if find_spec(needs) is not None}
+def installed(*only: str) -> dict[str, Callable[[Shape], Peer | None]]:
+    """Return the peers whose framework is installed.
+
+    Args:
+        only: the distributions whose peers are wanted. Default: all.
+    """
+    return {
+        name: make
+        for name, (needs, make) in PEERS.items()
+        if (not only or needs in only) and find_spec(needs) is not None
+    }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstm_bridge.bench import models
-from lstm_bridge.bench.machine import describe, limits
+from lstm_bridge.bench.machine import describe, limits, mlx_limits
 from lstm_bridge.bench.models import Subject
-from lstm_bridge.bench.peers import Peer, installed
+from lstm_bridge.bench.peers import Peer, Work, installed
 from lstm_bridge.bench.shapes import QUICK, SHAPES, STREAMS, Shape
 from lstm_bridge.bench.startup import startup
 from lstm_bridge.bench.streams import STEPS, streamers
 from lstm_bridge.bench.timing import Timing, interleaved
+from lstm_bridge.core import native
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +54,7 @@ class Case:
         found = {}
         if self.shape.N >= 8 and self.shape.flops >= 1e9:
             found["matmul"] = self.shape.flops / seconds / 1e9 / limits["matmul_gflops"]
-        if self.shape.N == 1 and self.shape.H >= 1024:
+        if self.shape.N == 1 and self.shape.H >= 1024 and "read_gbytes" in limits:
             found["read"] = self.shape.weight_bytes / seconds / 1e9 / limits["read_gbytes"]
         return found
 
@@ -113,15 +115,18 @@ class BenchReport:
 
     def to_lines(self) -> list[str]:
         """Return the machine's limits, what of them we reach, and what starting costs."""
-        lines = [
-            f"limits: matmul {self.limits['matmul_gflops']:.0f} GFLOP/s, "
-            f"reading {self.limits['read_gbytes']:.1f} GB/s"
-        ]
+        found = self.limits
+        lines = [f"limits: matmul {found['matmul_gflops']:.0f} GFLOP/s"]
+        if "read_gbytes" in found:
+            lines[0] += f", reading {found['read_gbytes']:.1f} GB/s"
         for case in self.cases:
-            for limit, share in case.shares(self.limits).items():
-                lines.append(f"{case.shape.label}: {share:.0%} of the {limit} limit")
+            for limit, share in case.shares(found).items():
+                medians = {name: t.median for name, t in case.timings.items()}
+                most = (f"{name} {times(r)}" for name, r in at_most(medians, share).items())
+                line = f"{case.shape.label}: {share:.0%} of the {limit} limit; at it, "
+                lines.append(line + ", ".join(most))
         took = (f"{what} {1e3 * seconds:.0f} ms" for what, seconds in self.startup.items())
-        return [*lines, "start-up: " + ", ".join(took)]
+        return [*lines, "start-up: " + ", ".join(took)] if self.startup else lines
 
     def plot(self, path: Path) -> None:
         """Draw the ratios as bars.
@@ -132,6 +137,18 @@ class BenchReport:
         from lstm_bridge.bench.plot import draw
 
         draw(self, path)
+
+
+def at_most(medians: dict[str, float], share: float) -> dict[str, float]:
+    """Return how many times as long as a limit allows each peer takes: the most to be had.
+
+    Args:
+        medians: seconds of every side.
+        share: the part of the limit that we reach.
+    """
+    least = medians[OURS] * share
+    # Sides of our own are at no distance of interest.
+    return {name: s / least for name, s in medians.items() if not name.startswith(OURS)}
 
 
 def times(ratio: float) -> str:
@@ -147,42 +164,75 @@ def _cell(case: Case, peer: str) -> str:
     return took if peer == OURS or ratio is None else f"{took} ({times(ratio)})"
 
 
-def bench(quick: bool = False, progress: Progress | None = None) -> BenchReport:
+class _Scope(NamedTuple):
+    """What a run times, and for how long."""
+
+    shapes: tuple[Shape, ...]
+    streams: tuple[Shape, ...]
+    subjects: tuple[Subject, ...]
+    only: tuple[str, ...]  # the distributions whose sides take part, or none for all
+    budget: float  # seconds for each side
+    slow: float  # seconds beyond which a side is called once
+
+
+def _scope(quick: bool, composed: bool) -> _Scope:
+    shapes, streams = (QUICK, STREAMS[:2]) if quick else (SHAPES, STREAMS)
+    if composed:
+        single = tuple(s for s in shapes if s.layers == 1 and not s.bidirectional)
+        return _Scope(single, streams, (), ("mlx",), 0.3 if quick else 0.4, 0.5)
+    if quick:
+        return _Scope(shapes, streams, (), (), 0.3, 5.0)
+    return _Scope(shapes, streams, models.installed(), (), 1.5, 5.0)
+
+
+def bench(
+    quick: bool = False,
+    progress: Progress | None = None,
+    *,
+    composed: bool = False,
+    blas: str | None = None,
+) -> BenchReport:
     """Time our layer and its installed peers, interleaved, on this machine.
 
     Args:
         quick: five small shapes, single LSTMs only, and short turns. Default: False.
         progress: called with cases done and cases in all. Default: None.
+        composed: compute with MLX's own operations, as without the fused kernel, beside MLX's own
+            layer alone. Default: False.
+        blas: name of the library that ``blas.preload`` has put in the place of MLX's own BLAS, for
+            the report. Default: None.
 
     Returns:
         BenchReport.
     """
-    machine, measured = describe(), limits()
-    shapes, streams = (QUICK, STREAMS[:2]) if quick else (SHAPES, STREAMS)
-    subjects = () if quick else models.installed()
-    total = len(shapes) * len(MODES) + len(streams) + sum(len(s.modes) for s in subjects)
+    machine, measured = describe(), mlx_limits() if composed else limits()
+    scope = _scope(quick, composed)
+    total = len(scope.shapes) * len(MODES) + len(scope.streams)
+    total += sum(len(s.modes) for s in scope.subjects)
     cases: list[Case] = []
-    for shape in shapes:
-        peers = {name: peer for name, make in installed().items() if (peer := make(shape))}
-        for mode in MODES:
-            cases.append(_case(shape, mode, peers, budget=0.3 if quick else 1.5))
-            if progress is not None:
-                progress(len(cases), total)
-    for shape in streams:
-        timings = interleaved(streamers(shape), budget=0.3 if quick else 1.0)
-        cases.append(Case(shape, STREAM, timings))
+
+    def add(shape: Shape | Subject, mode: str, sides: dict[str, Work]) -> None:
+        cases.append(Case(shape, mode, interleaved(sides, scope.budget, scope.slow)))
         if progress is not None:
             progress(len(cases), total)
-    for subject in subjects:
-        sides = subject.make()
-        for mode in subject.modes:
-            cases.append(_case(subject, mode, sides, budget=1.5))
-            if progress is not None:
-                progress(len(cases), total)
-    command = "lstm-bridge bench" + (" --quick" if quick else "")
-    return BenchReport(command, machine, measured, startup(), tuple(cases))
+
+    with native.disabled() if composed else nullcontext():
+        for shape in scope.shapes:
+            makers = installed(*scope.only).items()
+            peers = {name: peer for name, make in makers if (peer := make(shape))}
+            for mode in MODES:
+                add(shape, mode, _of(peers, mode))
+        for shape in scope.streams:
+            add(shape, STREAM, streamers(shape, *scope.only))
+        for subject in scope.subjects:
+            peers = subject.make()
+            for mode in subject.modes:
+                add(subject, mode, _of(peers, mode))
+    flags = {"--quick": quick, "--composed": composed, f"--blas {blas}": blas}
+    command = " ".join(["lstm-bridge bench", *(flag for flag, given in flags.items() if given)])
+    begun = {} if composed else startup()
+    return BenchReport(command, machine, measured, begun, tuple(cases))
 
 
-def _case(shape: Shape | Subject, mode: str, peers: dict[str, Peer], budget: float) -> Case:
-    sides = {name: getattr(peer, mode) for name, peer in peers.items()}
-    return Case(shape, mode, interleaved(sides, budget))
+def _of(peers: dict[str, Peer], mode: str) -> dict[str, Work]:
+    return {name: getattr(peer, mode) for name, peer in peers.items()}

@@ -99,6 +99,14 @@ STREAMERS: dict[str, tuple[str, Callable[[Shape], Work]]] = {
 """Name → the distribution that it needs, and how it is made; ours comes first."""
 
 
-def streamers(shape: Shape) -> dict[str, Work]:
-    """Return the sides whose framework is installed."""
-    return {name: make(shape) for name, (needs, make) in STREAMERS.items() if find_spec(needs)}
+def streamers(shape: Shape, *only: str) -> dict[str, Work]:
+    """Return the sides whose framework is installed.
+
+    Args:
+        only: the distributions whose sides are wanted. Default: all.
+    """
+    return {
+        name: make(shape)
+        for name, (needs, make) in STREAMERS.items()
+        if (not only or needs in only) and find_spec(needs)
+    }

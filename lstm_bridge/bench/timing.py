@@ -23,7 +23,7 @@ class Timing(NamedTuple):
     calls: int
 
 
-def interleaved(sides: Mapping[str, Work], budget: float) -> dict[str, Timing]:
+def interleaved(sides: Mapping[str, Work], budget: float, slow: float = _SLOW) -> dict[str, Timing]:
     """Time all sides in turns until their share of the budget is spent.
 
     A turn waits until the worker threads of the side before have gone to sleep, makes untimed calls
@@ -32,7 +32,8 @@ def interleaved(sides: Mapping[str, Work], budget: float) -> dict[str, Timing]:
     Args:
         sides: name → work.
         budget: seconds for each side; at least three calls are timed, at most two hundred, and
-            one alone where a call takes longer than five seconds.
+            one alone where a call is slow.
+        slow: seconds beyond which a call is. Default: 5.
 
     Returns:
         Name → timing, in the order given.
@@ -40,16 +41,21 @@ def interleaved(sides: Mapping[str, Work], budget: float) -> dict[str, Timing]:
     # The first call compiles, allocates and starts threads: it counts for slow sides only.
     first = {name: _timed(work) for name, work in sides.items()}
     samples: dict[str, list[float]] = {name: [] for name in sides}
-    while any(_wants(samples[name], first[name], budget) for name in sides):
+    once = {name for name in sides if first[name] > slow}
+
+    def wants(name: str) -> bool:
+        return not samples[name] if name in once else _wants_more(samples[name], budget)
+
+    while any(map(wants, sides)):
         for name, work in sides.items():
-            if _wants(samples[name], first[name], budget):
-                samples[name] += _turn(work, first[name])
+            if wants(name):
+                samples[name] += _turn(work, name in once)
     return {name: Timing(median(t), min(t), len(t)) for name, t in samples.items()}
 
 
-def _turn(work: Work, first: float) -> list[float]:
+def _turn(work: Work, once: bool) -> list[float]:
     _wait_for_idle_workers()
-    if first > _SLOW:
+    if once:
         return [_timed(work)]
     warming = _timed(work)
     while warming < _PAUSE:
@@ -76,7 +82,5 @@ def _timed(work: Work) -> float:
     return time.perf_counter() - started
 
 
-def _wants(taken: list[float], first: float, budget: float) -> bool:
-    if first > _SLOW:
-        return not taken
+def _wants_more(taken: list[float], budget: float) -> bool:
     return len(taken) < 3 or (len(taken) < 200 and 2 * sum(taken) < budget)
