@@ -164,9 +164,11 @@ def normalised(
     eps: float,
 ) -> mx.array:
     """Return ``(x - mean) / sqrt(var + eps) · weight + bias``, one number for each channel."""
-    mean, var = (_channels(s, x.ndim) for s in found)
-    y = (at_least_float32(x) - mean) * mx.rsqrt(at_least_float32(var) + eps)
-    return _affine(y, weight, bias).astype(x.dtype)
+    factor = mx.rsqrt(at_least_float32(found.var) + eps)
+    factor = factor if weight is None else factor * weight
+    # Channels last, as a convolution leaves them in memory.
+    y = (mx.moveaxis(at_least_float32(x), 1, -1) - found.mean) * factor
+    return mx.moveaxis(y if bias is None else y + bias, -1, 1).astype(x.dtype)
 
 
 def _given(mean: mx.array | None, var: mx.array | None) -> Statistics | None:
