@@ -146,11 +146,17 @@ def advance(weights: GRUWeights, x: mx.array, h: mx.array | None = None) -> mx.a
     Returns:
         The next state, shaped like h.
     """
-    done = _fused(weights, x, h, None, (False, False))
+    done = at_once(weights, x, h)
     if done is not None:
-        return done[0]
+        return done
     zx = weights.input_part(x)
     return step(zx, recurrence.start(h, zx, weights.Wh.shape[1]), weights)
+
+
+def at_once(weights: GRUWeights, x: mx.array, h: mx.array | None = None) -> mx.array | None:
+    """Do the same by the kernel, or return None where it does not serve."""
+    done = _fused(weights, x, h, None, (False, False)) if x.ndim < recurrence.AXES else None
+    return None if done is None else done[0]
 
 
 def _fused(

@@ -122,11 +122,24 @@ def advance(
     Returns:
         The next state, shaped like h.
     """
-    done = _fused(weights, x, h, None, (False, False), activation)
+    done = at_once(weights, x, h, activation)
     if done is not None:
-        return done[0]
+        return done
     zx = weights.input_part(x)
     return step(zx, recurrence.start(h, zx, weights.Wh.shape[1]), weights, activation)
+
+
+def at_once(
+    weights: SimpleRNNWeights,
+    x: mx.array,
+    h: mx.array | None = None,
+    activation: Activation = mx.tanh,
+) -> mx.array | None:
+    """Do the same by the kernel, or return None where it does not serve."""
+    if x.ndim >= recurrence.AXES:
+        return None
+    done = _fused(weights, x, h, None, (False, False), activation)
+    return None if done is None else done[0]
 
 
 def _fused(

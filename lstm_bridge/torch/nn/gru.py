@@ -145,7 +145,9 @@ class GRUCell(RNNCellBase):
         Raises:
             ShapeError: wrong rank, size or dtype.
         """
-        return gru.advance(gru_weights(self), *self._checked(input, hx))
+        weights = gru_weights(self)
+        done = gru.at_once(weights, input, hx) if self._are_arrays(input, hx) else None
+        return gru.advance(weights, *self._checked(input, hx)) if done is None else done
 
 
 def gru_weights(own: Any) -> gru.GRUWeights:

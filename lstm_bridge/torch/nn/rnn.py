@@ -155,8 +155,12 @@ class RNNCell(RNNCellBase):
         Raises:
             ShapeError: wrong rank, size or dtype.
         """
-        x, h = self._checked(input, hx)
-        return simple_rnn.advance(_weights(self), x, h, _NONLINEARITIES[self.nonlinearity])
+        weights, phi = _weights(self), _NONLINEARITIES[self.nonlinearity]
+        if self._are_arrays(input, hx):
+            done = simple_rnn.at_once(weights, input, hx, phi)
+            if done is not None:
+                return done
+        return simple_rnn.advance(weights, *self._checked(input, hx), phi)
 
     def extra_repr(self) -> str:
         """Return torch's text."""

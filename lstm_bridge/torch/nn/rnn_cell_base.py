@@ -58,6 +58,11 @@ class RNNCellBase(Module):
         tail = "" if self.bias is True else f", bias={self.bias}"
         return f"{self.input_size}, {self.hidden_size}{tail}"
 
+    @staticmethod
+    def _are_arrays(value: Any, hx: Any) -> bool:
+        """Say whether the kernel may look at them first: it takes nothing that does not fit."""
+        return isinstance(value, mx.array) and (hx is None or isinstance(hx, mx.array))
+
     def _checked(self, value: Any, hx: Any) -> tuple[mx.array, mx.array | None]:
         """Return the input and the state of one step, ``[N, ·]`` or ``[·]``."""
         x = array_like(value, f"{self.OWNER} input", self.weight_ih)
