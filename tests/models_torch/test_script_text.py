@@ -76,13 +76,31 @@ LINE = "    return (fc).forward(input, )"
 DEEP = "(" * 5000 + "1" + ")" * 5000
 CHANGES: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "control flow": (
-        lambda t: t.replace(LINE, f"    if True:\n      a = 1\n{LINE}"),
-        "control flow",
+        lambda t: t.replace(LINE, f"    if torch.gt(x, 1):\n      a = 1\n{LINE}"),
+        "a question whose answer depends on the inputs",
+    ),
+    "numbers that grow": (
+        lambda t: t.replace(
+            LINE, f"    for i in range(200):\n      a = torch.mul(a, a)\n{LINE}"
+        ).replace("    lstm = ", "    a = 3\n    lstm = ", 1),
+        "aten::mul of other arguments",
+    ),
+    "text that grows": (
+        lambda t: t.replace(LINE, f'    a = torch.mul("a", 99999999)\n{LINE}'),
+        "aten::mul of other arguments",
+    ),
+    "loops without end": (
+        lambda t: t.replace(
+            LINE,
+            "".join(f"{'  ' * (k + 2)}for i{k} in range(256):\n" for k in range(8))
+            + f"{'  ' * 10}a = 1\n{LINE}",
+        ),
+        "more than 200000 statements",
     ),
     "a loop": (lambda t: t.replace(LINE, f"    while True:\n      a = 1\n{LINE}"), "control flow"),
     "an import": (
         lambda t: t.replace(LINE, f"    import os\n{LINE}"),
-        "control flow, which is not recorded",
+        "control flow that graphs do not have",
     ),
     "a call of Python": (lambda t: t.replace(LINE, '    return eval("1")'), "got 'eval'"),
     "an attribute of a function": (
@@ -143,7 +161,7 @@ def test_what_cannot_be_followed_still_converts_as_weights(tmp_path: Path) -> No
     file = changed(tmp_path, CHANGES["control flow"][0])
     account = lstm_bridge.convert(file, tmp_path / "out")
     assert [entry["path"] for entry in account.layers] == ["lstm"]
-    assert "control flow" in account.left_out["the whole model"]
+    assert "depends on the inputs" in account.left_out["the whole model"]
     assert lstm_bridge.load(tmp_path / "out").lstm(mx.zeros((1, 4, 1)))[0].shape == (1, 4, 16)
 
 

@@ -184,7 +184,7 @@ def _alive(nodes: list[Node]) -> list[Node]:
     wanted: set[str] = set()
     kept: list[Node] = []
     for node in reversed(nodes):
-        if node.op in ("input", "output") or node.name in wanted:
+        if node.op in ("input", "output", "python.assert") or node.name in wanted:
             wanted.update(node.refs())
             kept.append(node)
     return kept[::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lstm_bridge.checkpoints.torch_zip import TorchZip
 from lstm_bridge.errors import ConfigError
@@ -23,6 +23,7 @@ class ScriptClass(NamedTuple):
         parameters: names of its own parameters.
         buffers: names of its own buffers.
         methods: name → parsed function.
+        finals: option → its value, which a scripted class holds.
     """
 
     file: str
@@ -30,6 +31,7 @@ class ScriptClass(NamedTuple):
     parameters: tuple[str, ...]
     buffers: tuple[str, ...]
     methods: Mapping[str, ast.FunctionDef]
+    finals: Mapping[str, Any]
 
 
 class ScriptCode:
@@ -96,12 +98,15 @@ def _depth(text: str) -> int:
 
 def _class(node: ast.ClassDef, file: str) -> ScriptClass:
     attributes: dict[str, str] = {}
+    finals: dict[str, Any] = {}
     lists: dict[str, tuple[str, ...]] = {}
     methods: dict[str, ast.FunctionDef] = {}
     for line in node.body:
         match line:
-            case ast.AnnAssign(target=ast.Name(name), annotation=kind):
+            case ast.AnnAssign(target=ast.Name(name), annotation=kind, value=value):
                 attributes[name] = ast.unparse(kind)
+                if value is not None:
+                    finals |= _final(name, value)
             case ast.Assign(targets=[ast.Name(name)], value=ast.List(parts)):
                 lists[name] = tuple(str(p.value) for p in parts if isinstance(p, ast.Constant))
             case ast.Assign(
@@ -114,4 +119,12 @@ def _class(node: ast.ClassDef, file: str) -> ScriptClass:
             case _:
                 continue  # what a forward does not read does not matter
     parameters, buffers = (lists.get(f"__{k}__", ()) for k in ("parameters", "buffers"))
-    return ScriptClass(file, attributes, parameters, buffers, methods)
+    return ScriptClass(file, attributes, parameters, buffers, methods, finals)
+
+
+def _final(name: str, value: ast.expr) -> dict[str, Any]:
+    """Return an option with its value, if that is plain."""
+    try:
+        return {name: ast.literal_eval(value)}
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return {}
