@@ -112,13 +112,17 @@ def run(
     Returns:
         Every ``h_t`` ``[L, N, H]``, the last ``h`` and the last ``c``, ``[N, H]`` each.
     """
-    if drop is identity:
-        weights = _weights(maps, norm)
-        if weights is not None:
-            done = _FUSED.fused((x, h, c, residual, *weights.arrays), weights.eps)
-            if done is not None:
-                return done[0], done[1], done[2]
-    return _loop(x, h, c, maps, residual, norm, drop)
+    x = drop(x)
+    keep: mx.array | None = None
+    if drop is not identity:  # all steps' masks at once, and the same ones on both paths
+        keep = drop(mx.ones((len(x), *h.shape), h.dtype))
+    weights = _weights(maps, norm)
+    if weights is not None:
+        inputs = (x, h, c, residual, *weights.linear, keep, *weights.norms)
+        done = _FUSED.fused(inputs, weights.eps)
+        if done is not None:
+            return done[0], done[1], done[2]
+    return _loop(x, h, c, maps, residual, norm, keep)
 
 
 def _loop(
@@ -128,44 +132,44 @@ def _loop(
     maps: Maps,
     residual: mx.array | None,
     norm: Map,
-    drop: Map,
+    keep: mx.array | None,
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Run one layer step by step."""
-    zx = input_part(drop(x), maps)
+    zx = input_part(x, maps)
     hs: list[mx.array] = []
     for t in range(len(x)):
-        h, c = step(zx[t], drop(h), c, maps)
+        h, c = step(zx[t], h if keep is None else h * keep[t], c, maps)
         h = norm(h if residual is None else h + residual[t])
         hs.append(h)
     return mx.stack(hs), h, c
 
 
 class _Weights(NamedTuple):
-    arrays: list[mx.array | None]  # Wx, bias_x, Wh, bias_h, then gamma and beta of five norms
+    linear: tuple[mx.array | None, ...]  # Wx, bias_x, Wh, bias_h
+    norms: list[mx.array | None]  # gamma and beta of five
     eps: list[float]
 
 
 def _weights(maps: Maps, norm: Map) -> _Weights | None:
     """Return what the kernel reads, or None where a map is no plain one."""
     x, h = linear_weights(maps.x), linear_weights(maps.h)
-    norms = [norm_weights(one) for one in (*maps[2:], norm)]
     if x is None or h is None:
         return None
-    arrays: list[mx.array | None] = [*x, *h]
+    norms: list[mx.array | None] = []
     eps: list[float] = []
-    for one in norms:
+    for one in map(norm_weights, (*maps[2:], norm)):
         if one is None:
             return None
-        arrays += [one.gamma, one.beta]
+        norms += [one.gamma, one.beta]
         eps.append(one.eps)
-    return _Weights(arrays, eps)
+    return _Weights((*x, *h), norms, eps)
 
 
 def _composed(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
-    x, h, c, residual, Wx, bias_x, Wh, bias_h, *rest = inputs
+    x, h, c, residual, Wx, bias_x, Wh, bias_h, keep, *rest = inputs
     norms = [norm_of(rest[2 * k], rest[2 * k + 1], eps) for k, eps in enumerate(settings)]
     maps = Maps(linear_of(Wx, bias_x), linear_of(Wh, bias_h), *norms[:-1])  # type: ignore[arg-type]
-    return list(_loop(x, h, c, maps, residual, norms[-1], identity))  # type: ignore[arg-type]
+    return list(_loop(x, h, c, maps, residual, norms[-1], keep))  # type: ignore[arg-type]
 
 
 _FUSED = Operation("LSTMBridgeSLSTM", _composed)

@@ -6,11 +6,12 @@ import io
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
 from lstm_bridge.core import mlstm, native, slstm
-from lstm_bridge.core.maps import linear_of, norm_of
+from lstm_bridge.core.maps import Map, identity, linear_of, norm_of
 from lstm_bridge.core.paths import portable
 from lstm_bridge.equivalence.judge import judge
 
@@ -36,6 +37,7 @@ def draw(
     residual: bool = True,
     biases: bool = True,
     turned: bool = False,
+    dropout: bool = False,
     seed: int = 0,
 ) -> Arrays:
     """The operation's inputs for N, L, D, H."""
@@ -59,7 +61,8 @@ def draw(
     maps = [of((4 * H, D), D**-0.5), of((4 * H,), 1, biases), of((4 * H, H), H**-0.5)]
     widths = (4 * H, 4 * H, H, H, H)
     weights = [a for width in widths for a in norm(width)]
-    return [*states, *maps, of((4 * H,), 1, biases), *weights]
+    mask = mx.array(2.0 * (rng.random((L, N, H)) < 0.5)).astype(mx.float32) if dropout else None
+    return [*states, *maps, of((4 * H,), 1, biases), mask, *weights]
 
 
 def results(kind: str, inputs: Arrays, dtype: mx.Dtype = mx.float32) -> dict[str, mx.array]:
@@ -122,7 +125,7 @@ def test_every_variant_follows_float64(
 ) -> None:
     options = (
         {"norms": False, "residual": False, "turned": True},
-        {"biases": False, "norms": sizes[3] > 2},
+        {"biases": False, "norms": sizes[3] > 2, "dropout": True},
     )
     for chosen in (*options, {"norms": sizes[3] > 2}):
         draws = [draw(kind, sizes, seed=seed, **chosen) for seed in range(4)]
@@ -204,6 +207,28 @@ def test_transformations_give_what_they_give_without_it(kind: str) -> None:
                 theirs = way()
             scale = float(mx.abs(theirs).max())
             assert float(mx.abs(theirs - ours).max()) <= 1e-4 * scale, name
+
+
+@pytest.mark.skipif(not native.status().serves, reason=native.status().reason or "it serves")
+def test_dropout_of_the_hidden_state_is_the_kernels_too() -> None:
+    x, h, c, _, Wx, bias_x, Wh, bias_h, _, *_ = draw("slstm", (4, 6, 3, 20))
+    maps = slstm.Maps(nn.Linear(3, 80), nn.Linear(20, 80))
+    maps.x.update({"weight": Wx, "bias": bias_x})  # type: ignore[attr-defined]
+    maps.h.update({"weight": Wh, "bias": bias_h})  # type: ignore[attr-defined]
+
+    def y(seed: int, drop: Map) -> mx.array:
+        mx.random.seed(seed)
+        return slstm.run(x + 0, h, c, maps, drop=drop)[0]  # type: ignore[arg-type, operator]
+
+    text = io.StringIO()
+    with mx.stream(mx.cpu):
+        ours, other, none = y(0, nn.Dropout(0.5)), y(1, nn.Dropout(0.5)), y(0, identity)
+        mx.export_to_dot(text, ours)
+        with native.disabled():
+            theirs = y(0, nn.Dropout(0.5))
+        assert slstm._FUSED.name in text.getvalue()
+        assert float(mx.abs(ours - theirs).max()) < 1e-5 < 0.01 < float(mx.abs(ours - other).max())
+        assert float(mx.abs(ours - none).max()) > 0.01
 
 
 @pytest.mark.skipif(not native.status().serves, reason=native.status().reason or "it serves")

@@ -126,11 +126,11 @@ def test_operations_grow_with_the_logarithm_of_the_length(tmp_path: Path) -> Non
             y, states = layer(mx.zeros((L, 2, 3)))
         return primitives(tmp_path / "graph.dot", y, *states)
 
-    counts = {L: (ours(L), upstream_operations(L)) for L in (32, 64, 128)}
+    counts = {L: (ours(L), upstream_operations(L)) for L in (8, 64, 512)}
     for L, (here, there) in counts.items():
         print(
             f"mLSTM layer, forward, L={L}: {here} operations, upstream {there}: {there / here:.1f}x"
         )
-    per_doubling = counts[64][0] - counts[32][0]
-    assert 0 < per_doubling == counts[128][0] - counts[64][0] <= 15
-    assert counts[128][1] > 1.9 * counts[64][1] > 15 * counts[64][0]
+    per_eightfold = counts[64][0] - counts[8][0]
+    assert 0 < per_eightfold == counts[512][0] - counts[64][0] <= 3 * 15
+    assert counts[512][1] > 7 * counts[64][1] > 7 * 8 * counts[64][0]

@@ -55,6 +55,7 @@ struct SLSTM {
   const float* h0 = nullptr;        // [N, H]
   const float* c0 = nullptr;        // [N, H]
   const float* residual = nullptr;  // [L, N, H], or null
+  const float* keep = nullptr;      // [L, N, H] multiplies h before it goes into a step, or null
   Matrix Wx, Wh;                    // [4H, D], [4H, H]
   const float* bias_x = nullptr;    // [4H], or null
   const float* bias_h = nullptr;    // [4H], or null
@@ -62,12 +63,12 @@ struct SLSTM {
   float* y = nullptr;               // [L, N, H]
   float* h = nullptr;               // [N, H]
   float* c = nullptr;               // [N, H]
-  float* zx = nullptr;              // [L, N, z_row()] gates' parts before their norms, or null
-  float* zh = nullptr;              // [L, N, z_row()]
-  float* cs = nullptr;              // [L, N, H] cell states before their norm, or null
+  float* z = nullptr;               // [L, N, z_row()] what the way back reads, or null
 
+  static constexpr std::ptrdiff_t kFront = 16;  // a row's moments
   // A gate stands at 4H's own place: the norms run over all four.
-  std::ptrdiff_t z_row() const { return (4 * H + 15) / 16 * 16 + 16; }
+  std::ptrdiff_t gates() const { return (4 * H + 15) / 16 * 16; }
+  std::ptrdiff_t z_row() const { return kFront + 2 * gates() + (H + 15) / 16 * 16; }
 };
 
 struct SLSTMGradients {
@@ -78,6 +79,7 @@ struct SLSTMGradients {
   float* h0 = nullptr;
   float* c0 = nullptr;
   float* residual = nullptr;
+  float* keep = nullptr;
   float* Wx = nullptr;
   float* Wh = nullptr;
   float* bias_x = nullptr;

@@ -183,10 +183,10 @@ void mlstm_back(const OpCall& call, const std::vector<View>& saved, const std::v
   cells().mlstm_backward(s, d);
 }
 
-// --- slstm: x, h0, c0, residual, Wx, bias_x, Wh, bias_h, then gamma, beta of five norms; settings:
-// each norm's eps. ---
+// --- slstm: x, h0, c0, residual, Wx, bias_x, Wh, bias_h, keep, then gamma, beta of five norms;
+// settings: each norm's eps. ---
 
-constexpr int kSNorm = 8;  // the first norm's gamma
+constexpr int kSNorm = 9;  // the first norm's gamma
 
 Shapes slstm_shapes(const MaybeArrays& in, const Settings&) {
   const auto& x = *in[0];
@@ -194,7 +194,7 @@ Shapes slstm_shapes(const MaybeArrays& in, const Settings&) {
   const int L = x.shape(0), N = x.shape(1), D = x.shape(2), H = in[6]->shape(1);
   bool fit = H > 0 && has(in, 1, {N, H}) && has(in, 2, {N, H}) && has(in, 3, {L, N, H}) &&
              has(in, 4, {4 * H, D}) && has(in, 5, {4 * H}) && has(in, 6, {4 * H, H}) &&
-             has(in, 7, {4 * H});
+             has(in, 7, {4 * H}) && has(in, 8, {L, N, H});
   for (int k = 0; k < kSLSTMNorms; ++k) {
     const int wide = k <= kNormH ? 4 * H : H;
     fit = fit && has(in, kSNorm + 2 * k, {wide}) && has(in, kSNorm + 2 * k + 1, {wide});
@@ -202,8 +202,7 @@ Shapes slstm_shapes(const MaybeArrays& in, const Settings&) {
   if (!fit) return {};
   SLSTM s;
   s.H = H;
-  const int row = static_cast<int>(s.z_row());
-  return {{L, N, H}, {N, H}, {N, H}, {L, N, row}, {L, N, row}, {L, N, H}};
+  return {{L, N, H}, {N, H}, {N, H}, {L, N, static_cast<int>(s.z_row())}};
 }
 
 double slstm_work(const MaybeArrays& in) {
@@ -229,6 +228,7 @@ SLSTM slstm_of(const OpCall& call, Scratch& scratch) {
   s.bias_x = at(5);
   s.Wh = matrix(call.in[6]);
   s.bias_h = at(7);
+  s.keep = at(8);
   for (int k = 0; k < kSLSTMNorms; ++k)
     s.norm[k] = {at(kSNorm + 2 * k), at(kSNorm + 2 * k + 1),
                  static_cast<float>(call.settings[static_cast<std::size_t>(k)])};
@@ -241,9 +241,7 @@ void slstm_forward(const OpCall& call, const Places& out) {
   s.y = out[0];
   s.h = out[1];
   s.c = out[2];
-  s.zx = place(out, 3);
-  s.zh = place(out, 4);
-  s.cs = place(out, 5);
+  s.z = place(out, 3);
   cells().slstm(s);
 }
 
@@ -255,9 +253,7 @@ void slstm_back(const OpCall& call, const std::vector<View>& saved, const std::v
     return const_cast<float*>(contiguous<float>(saved[k], scratch));  // only read
   };
   s.y = kept(0);
-  s.zx = kept(3);
-  s.zh = kept(4);
-  s.cs = kept(5);
+  s.z = kept(3);
   SLSTMGradients d;
   d.dy = cotangent(down[0], scratch);
   d.dh = cotangent(down[1], scratch);
@@ -270,6 +266,7 @@ void slstm_back(const OpCall& call, const std::vector<View>& saved, const std::v
   d.bias_x = to[5];
   d.Wh = to[6];
   d.bias_h = to[7];
+  d.keep = to[8];
   for (std::size_t k = 0; k < kSLSTMNorms; ++k)
     d.norm[k] = {to[kSNorm + 2 * k], to[kSNorm + 2 * k + 1]};
   cells().slstm_backward(s, d);

@@ -16,8 +16,8 @@ from lstm_bridge.pytorch_forecasting.layers._recurrent._mlstm.cell import mLSTMC
 class mLSTMLayer(StateDictModule):
     """Stacked mLSTM cells over time.
 
-    Nothing recurs through h, so each cell runs all time steps at once: five matmuls and a scan of
-    ceil(log2 L) rounds, where upstream makes L steps.
+    Nothing recurs through h, so each cell runs all time steps at once: five matmuls and a scan,
+    whose operations grow with the logarithm of L, where upstream makes L steps.
 
     Args:
         input_size: D, number of input features.
