@@ -70,6 +70,11 @@ def performance() -> str:
     return _measured("performance.json")
 
 
+def performance_composed() -> str:
+    """Return what the last ``bench --composed`` measured, and on what."""
+    return _measured("performance-composed.json")
+
+
 def _measured(name: str) -> str:
     report = json.loads((ROOT / "docs" / name).read_text(encoding="utf-8"))
     machine, limits = report["machine"], report["limits"]
@@ -337,6 +342,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         classes,
         torch_functions,
         performance,
+        performance_composed,
         mistakes_caught,
         extremes,
     )

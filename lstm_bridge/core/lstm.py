@@ -72,14 +72,25 @@ def step(
 
 def gates(
     z: mx.array,
-    c: mx.array,
+    c: mx.array | None,
     activation: Activation = mx.tanh,
     recurrent_activation: Activation = mx.sigmoid,
+    *,
+    whole: bool = False,
 ) -> tuple[mx.array, mx.array]:
-    """Return ``o φ(c_t)`` and ``c_t`` from the pre-activations ``[N, 4H]`` and ``c_{t-1}``."""
+    """Return ``o φ(c_t)`` and ``c_t`` from the pre-activations ``[N, 4H]`` and ``c_{t-1}``.
+
+    A ``c_{t-1}`` of None is zero. ``whole`` calls an element-wise σ once, on all of z: the result
+    for g goes unused, and where an operation's start counts, one is quicker than three.
+    """
     i, f, g, o = mx.split(z, 4, axis=-1)
-    c = recurrent_activation(f) * c + recurrent_activation(i) * activation(g)
-    return recurrent_activation(o) * activation(c), c
+    if whole:
+        i, f, _, o = mx.split(recurrent_activation(z), 4, axis=-1)
+    else:
+        i, f, o = (recurrent_activation(gate) for gate in (i, f, o))
+    new = i * activation(g)
+    c = new if c is None else f * c + new
+    return o * activation(c), c
 
 
 def per_gate(xs: mx.array, W: mx.array) -> list[mx.array]:

@@ -6,6 +6,7 @@ one step is a contiguous slice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ import mlx.core as mx
 
 from lstm_bridge.core import lstm, native
 from lstm_bridge.core.activations import Activation
-from lstm_bridge.core.unroll import unroll
+from lstm_bridge.core.affine import affine
+from lstm_bridge.core.unroll import advance, unroll
 from lstm_bridge.core.weights import LSTMWeights
 
 
@@ -98,6 +100,42 @@ def run(
     )
 
 
+def only_step(
+    x: mx.array,
+    Wx: mx.array,
+    Wh: mx.array,
+    biases: Sequence[mx.array | None],
+    h: mx.array | None,
+    c: mx.array | None,
+) -> tuple[mx.array, mx.array] | None:
+    """Advance one step of one layer, or return None where anything needs a closer look.
+
+    Where there is one step alone, Python and views take longer than its numbers.
+
+    Args:
+        x: input, ``[N, D]``.
+        Wx: input weights, ``[4H, D]``.
+        Wh: recurrent weights, ``[4H, H]``.
+        biases: any number of ``[4H]`` or None.
+        h: previous hidden state, ``[N, H]``, or None for zeros.
+        c: previous cell state, ``[N, H]``, or None for zeros.
+
+    Returns:
+        The next h and c.
+    """
+    rows, H = Wx.shape[0], Wx.shape[0] // 4
+    bias, dtype = None, x.dtype
+    fits = Wx.shape == (rows, x.shape[-1]) and Wh.shape == (rows, H)
+    fits = fits and Wx.dtype == dtype and Wh.dtype == dtype
+    for s in (h, c):
+        fits = fits and (s is None or (s.shape == (x.shape[0], H) and s.dtype == dtype))
+    for b in biases:
+        fits = fits and (b is None or (b.shape == (rows,) and b.dtype == dtype))
+        if fits and b is not None:
+            bias = b if bias is None else bias + b
+    return advance(affine(x, Wx, bias), h, c, Wh) if fits else None
+
+
 def _run_steps(
     weights: LSTMWeights,
     x: mx.array,
@@ -171,11 +209,13 @@ def _run_plain(
     cells: bool,
 ) -> Trajectory:
     """Run what most models run, with the hand-written gradient."""
-    zx = lstm.input_part(x[::-1] if reverse else x, weights)
-    h0, c0 = lstm.start(h, zx[0], weights.H), lstm.start(c, zx[0], weights.H)
-    hs, cs = unroll(zx, h0, c0, weights.Wh)
+    if len(x) == 1:
+        h, c = advance(lstm.input_part(x.squeeze(0), weights), h, c, weights.Wh)
+        return Trajectory(h[None], h, c, c[None] if cells else None)
+    zx = lstm.input_part(x, weights)
+    done = unroll(zx[::-1] if reverse else zx, h, c, weights.Wh)
     step = -1 if reverse else 1
-    return Trajectory(hs[::step], hs[-1], cs[-1], cs[::step] if cells else None)
+    return Trajectory(done.hs[::step], done.h, done.c, done.cs[::step] if cells else None)
 
 
 def mask_from_lengths(lengths: mx.array, L: int) -> mx.array:

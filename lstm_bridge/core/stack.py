@@ -38,6 +38,8 @@ def run_stack(
         Outputs ``[L, N, directions·P]``, last hidden ``[layers·directions, N, P]`` and last cell
         states ``[layers·directions, N, H]``.
     """
+    count = sum(map(len, layers))
+    h0s, c0s = _each(h0, count), _each(c0, count)
     hs: list[mx.array] = []
     cs: list[mx.array] = []
     for depth, directions in enumerate(layers):
@@ -49,8 +51,8 @@ def run_stack(
             done = run(
                 weights,
                 x,
-                None if h0 is None else h0[k],
-                None if c0 is None else c0[k],
+                h0s[k],
+                c0s[k],
                 reverse=backward,
                 mask=mask,
                 zero_masked=True,
@@ -59,4 +61,13 @@ def run_stack(
             hs.append(done.h)
             cs.append(done.c)
         x = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=-1)
+    if count == 1:
+        return x, hs[0][None], cs[0][None]
     return x, mx.stack(hs), mx.stack(cs)
+
+
+def _each(states: mx.array | None, count: int) -> Sequence[mx.array | None]:
+    """The initial states one by one; an index would be a gather each."""
+    if states is None:
+        return [None] * count
+    return [s.squeeze(0) for s in mx.split(states, count)] if count > 1 else [states.squeeze(0)]

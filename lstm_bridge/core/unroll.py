@@ -15,119 +15,199 @@ of many steps at a time are computed again from the outputs as one matrix produc
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from lstm_bridge.core import lstm
+from lstm_bridge.core import fuse, lstm
+from lstm_bridge.core.activations import sigmoid_of_many
 from lstm_bridge.core.paths import is_portable
 
-States = tuple[mx.array, mx.array]
-Gates = Callable[[mx.array, mx.array], States]
+_TOGETHER = 32
+"""Steps that are compiled as one function, and whose gates are computed again together: those of
+all steps at once would fill the memory."""
+
+_NOTHING = 1e-18
+"""An output gate below it lets nothing through; its square is a normal number."""
 
 
-def unroll(zx: mx.array, h0: mx.array, c0: mx.array, Wh: mx.array) -> tuple[mx.array, mx.array]:
+class Unrolled(NamedTuple):
+    """Hidden and cell states of all steps, ``[L, N, H]``, and of the last, ``[N, H]``."""
+
+    hs: mx.array
+    cs: mx.array
+    h: mx.array
+    c: mx.array
+
+
+def unroll(zx: mx.array, h0: mx.array | None, c0: mx.array | None, Wh: mx.array) -> Unrolled:
     """Run all steps: ``h_t, c_t = gates(zx_t + h_{t-1} Wh^T, c_{t-1})``.
 
     Args:
         zx: the input's part of the gates, ``[L, N, 4H]``, L > 0.
-        h0: initial hidden state, ``[N, H]``.
-        c0: initial cell state, ``[N, H]``.
+        h0: initial hidden state, ``[N, H]``, or None for zeros.
+        c0: initial cell state, ``[N, H]``, or None for zeros.
         Wh: recurrent weights, ``[4H, H]``.
-
-    Returns:
-        Hidden and cell states of all steps, each ``[L, N, H]``.
     """
-    loop: Callable[..., States] = _loop if is_portable() else _with_gradient
-    return loop(zx, h0, c0, Wh)
+    states: list[mx.array] = []
+    if fuse.fuses() or h0 is not None or c0 is not None:
+        states = [lstm.start(s, zx[0], Wh.shape[1]) for s in (h0, c0)]
+    loop: Callable[..., Any] = _loop if is_portable() else _with_gradient
+    return Unrolled(*loop(zx, Wh, *states))
 
 
-def _loop(zx: mx.array, h0: mx.array, c0: mx.array, Wh: mx.array) -> States:
-    gates, turned = _gates(), Wh.T
-    h, c, hs, cs = h0, c0, [], []
-    for z in zx:
-        h, c = gates(mx.addmm(z, h, turned), c)
+def advance(
+    zx: mx.array, h: mx.array | None, c: mx.array | None, Wh: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Run one step alone, which autodiff differentiates: ``h_t [N, H]`` and ``c_t [N, H]``.
+
+    Args:
+        zx: the input's part of the gates, ``[N, 4H]``.
+        h: hidden state before, ``[N, H]``, or None for zeros.
+        c: cell state before, ``[N, H]``, or None for zeros.
+        Wh: recurrent weights, ``[4H, H]``.
+    """
+    # No addmm: MLX 0.32's fails under vmap unless all its operands are mapped.
+    z = zx if h is None else zx + h @ Wh.T
+    if fuse.fuses():
+        done: tuple[mx.array, mx.array] = fuse.fused(lstm.gates)(z, c)
+        return done
+    return lstm.gates(z, None) if c is None else _gates_of_a_cpu(z, c)
+
+
+_gates_of_a_cpu = partial(lstm.gates, recurrent_activation=sigmoid_of_many, whole=True)
+
+
+def _loop(zx: mx.array, Wh: mx.array, *states: mx.array) -> tuple[mx.array, ...]:
+    h, c = states or (None, None)
+    turned, hs, cs = Wh.T, [], []
+    run: Callable[..., Any] = fuse.fused(_fused_steps) if fuse.fuses() else _cpu_steps
+    for some in _chunks(len(zx)):
+        more_hs, more_cs = run(zx[some], turned, h, c)
+        h, c = more_hs[-1], more_cs[-1]
+        hs += more_hs
+        cs += more_cs
+    assert h is not None
+    assert c is not None
+    return _joined(hs), _joined(cs), h, c
+
+
+def _steps(
+    gates: Callable[..., Any],
+    zx: mx.array,
+    turned: mx.array,
+    h: mx.array | None,
+    c: mx.array | None,
+) -> tuple[list[Any], list[Any]]:
+    hs, cs = [], []
+    for zx_t in _rows(zx):
+        h, c = gates(zx_t if h is None else mx.addmm(zx_t, h, turned), c)
         hs.append(h)
         cs.append(c)
-    return mx.stack(hs), mx.stack(cs)
+    return hs, cs
 
 
-_TOGETHER = 32
-"""Steps whose gates are computed again together: all at once they would fill the memory."""
-
-_with_gradient: Any = mx.custom_function(_loop)
+_fused_steps = partial(_steps, lstm.gates)
+_cpu_steps = partial(_steps, _gates_of_a_cpu)
 
 
-@_with_gradient.vjp  # type: ignore[untyped-decorator]
 def _gradient(
     primals: tuple[mx.array, ...],
     cotangents: tuple[mx.array, ...],
     outputs: tuple[mx.array, ...],
 ) -> tuple[mx.array, ...]:
-    zx, h0, c0, Wh = primals
-    hs, cs = outputs
-    dhs, dcs = cotangents
-    before, c_before = mx.concatenate([h0[None], hs[:-1]]), mx.concatenate([c0[None], cs[:-1]])
-    pull, L = _pull(), len(zx)
-    parts: list[Any] = []
-    dh, dc = dhs[-1], dcs[-1]
-    for first in reversed(range(0, L, _TOGETHER)):
-        steps = slice(first, first + _TOGETHER)
-        z = mx.addmm(zx[steps], before[steps], Wh.T)
-        slopes = _slopes(z, cs[steps], c_before[steps])
-        dz: list[Any] = [None] * len(z)
-        for k in reversed(range(len(z))):
-            dz[k], dc = pull(dh, dc, *(slope[k] for slope in slopes))
-            t = first + k
-            dh = mx.addmm(dhs[t - 1] if t else mx.zeros_like(h0), dz[k], Wh)
-            dc = dc + dcs[t - 1] if t else dc
-        parts.insert(0, mx.stack(dz))
-    dzs = parts[0] if len(parts) == 1 else mx.concatenate(parts)
-    dWh = dzs.reshape(-1, dzs.shape[-1]).T @ before.reshape(-1, before.shape[-1])
-    return dzs, dh, dc, dWh
+    zx, Wh, *states = primals
+    hs, cs, _, _ = outputs
+    dhs, dcs, dh, dc = cotangents
+    h0, c0 = states or (lstm.start(None, zx[0], Wh.shape[1]),) * 2
+    before, c_before = _shifted(h0, hs), _shifted(c0, cs)
+    # What reaches a step from outside is added to what comes from the step after it.
+    none = mx.zeros_like(dh)
+    dh, dhs = dh + dhs[-1], _shifted(none, dhs)
+    dc, dcs = dc + dcs[-1], _shifted(none, dcs)
+    inputs = (zx, before, hs, cs, c_before, dhs, dcs)
+    back: Callable[..., Any] = fuse.fused(_back) if fuse.fuses() else _back
+    dzs: list[Any] = []
+    for some in reversed(_chunks(len(zx))):
+        dz, dh, dc = back(Wh, dh, dc, *(a[some] for a in inputs))
+        dzs = dz + dzs
+    dzx = _joined(dzs)
+    dWh = dzx.reshape(-1, dzx.shape[-1]).T @ before.reshape(-1, before.shape[-1])
+    return (dzx, dWh, dh, dc)[: len(primals)]
+
+
+def _back(
+    Wh: mx.array, dh: mx.array, dc: mx.array, *steps: mx.array
+) -> tuple[list[Any], mx.array, mx.array]:
+    """Some steps back: the gradient of their z, and of the states before them."""
+    zx, before, hs, cs, c_before, *outside = steps
+    slopes = _slopes(mx.addmm(zx, before, Wh.T), hs, cs, c_before)
+    dzs: list[Any] = []
+    each = zip(*map(_rows, (*outside, *slopes)), strict=True)
+    for dh_before, dc_before, *slope in reversed(list(each)):
+        dz, dc = _pull_step(dh, dc, *slope)
+        dzs.insert(0, dz)
+        dh, dc = mx.addmm(dh_before, dz, Wh), dc + dc_before
+    return dzs, dh, dc
 
 
 def _slopes(
-    z: mx.array, c: mx.array, c_before: mx.array
-) -> tuple[mx.array, mx.array, mx.array, mx.array]:
-    """All steps' local derivatives: of z by c (i, f, g) and by h (o), of c by h, and f itself."""
-    i, f, g, o = mx.split(z, 4, axis=-1)
-    i, f, o = mx.sigmoid(i), mx.sigmoid(f), mx.sigmoid(o)
-    g, tanh_c = mx.tanh(g), mx.tanh(c)
-    through_c = mx.concatenate([g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g)], axis=-1)
-    return through_c, tanh_c * o * (1 - o), o * (1 - tanh_c * tanh_c), f
+    z: mx.array, h: mx.array, c: mx.array, c_before: mx.array
+) -> tuple[mx.array, mx.array, mx.array]:
+    """All steps' local derivatives: of z by c (i, f, g) and h (o), of c by h, and f itself."""
+    H = h.shape[-1]
+    s = sigmoid_of_many(z)
+    i, f, _, o = mx.split(s, 4, axis=-1)
+    g = mx.tanh(z[..., 2 * H : 3 * H])
+    through_i, through_f, _, _ = mx.split(s * (1 - s), 4, axis=-1)
+    through = [through_i * g, through_f * c_before, i * (1 - g * g), h * (1 - o)]
+    to_c = o - h * _tanh_of_cell(h, o, c)
+    return mx.concatenate(through, axis=-1), to_c, f
+
+
+def _tanh_of_cell(h: mx.array, o: mx.array, c: mx.array) -> mx.array:
+    """Return ``tanh(c)``, which h = o tanh(c) has in it."""
+    if h.dtype != mx.float32:
+        return mx.tanh(c)
+    return h / mx.maximum(o, _NOTHING)  # divided by more than o, h is nothing still
 
 
 def _pull_step(
-    dh: mx.array,
-    dc: mx.array,
-    through_c: mx.array,
-    through_h: mx.array,
-    to_c: mx.array,
-    f: mx.array,
+    dh: mx.array, dc: mx.array, through: mx.array, to_c: mx.array, f: mx.array
 ) -> tuple[mx.array, mx.array]:
     """One step back: the gates' gradient, and the gradient of the cell state before."""
     dc = dc + dh * to_c
-    dz = mx.concatenate(
-        [mx.concatenate([dc, dc, dc], axis=-1) * through_c, dh * through_h], axis=-1
-    )
-    return dz, dc * f
+    return mx.concatenate([dc, dc, dc, dh], axis=-1) * through, dc * f
 
 
-@cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return mx.compile(function)
+_with_gradient: Any = mx.custom_function(_loop)
+_with_gradient.vjp(_gradient)
 
 
-def _for_device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Fuse element-wise work into one kernel on a GPU; on a CPU that would call a C++ compiler."""
-    return _compiled(function) if mx.default_device().type == mx.DeviceType.gpu else function
+def _shifted(first: mx.array, steps: mx.array) -> mx.array:
+    """What is before each step, ``[L, N, ·]``."""
+    return mx.concatenate([first[None], steps[:-1]])
 
 
-def _gates() -> Gates:
-    return _for_device(lstm.gates)
+def _rows(steps: mx.array) -> list[Any]:
+    """``[L, N, ·]`` as L arrays, in one operation; its cost grows with the square of L."""
+    L, N, width = steps.shape
+    return list(mx.split(steps.reshape(L * N, width), L, axis=0))
 
 
-def _pull() -> Callable[..., tuple[mx.array, mx.array]]:
-    return _for_device(_pull_step)
+def _joined(steps: list[Any]) -> mx.array:
+    """L arrays ``[N, ·]`` as one."""
+    return mx.concatenate(steps).reshape(len(steps), *steps[0].shape)
+
+
+def _chunks(L: int) -> list[slice]:
+    """Steps in chunks of few lengths: ``mx.compile`` keeps one function for each."""
+    chunks, first = [], 0
+    while first < L:
+        length = _TOGETHER
+        while length > L - first and fuse.fuses():
+            length //= 2
+        chunks.append(slice(first, first + length))
+        first += length
+    return chunks

@@ -9,7 +9,7 @@ import mlx.nn
 
 from lstm_bridge.core import native
 from lstm_bridge.core.arrays import as_array
-from lstm_bridge.core.sequence import run
+from lstm_bridge.core.sequence import only_step, run
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.errors import ShapeError
 
@@ -70,8 +70,17 @@ class LSTM(mlx.nn.Module):
             state is None or isinstance(state, mx.array) for state in (h, c)
         ):
             return None
-        done = native.trajectory(x, self["Wx"], self["Wh"], self.get("bias"), h, c)
-        return None if done is None else (done[0], done[1])
+        Wx, Wh, bias = self["Wx"], self["Wh"], self.get("bias")
+        done = native.trajectory(x, Wx, Wh, bias, h, c)
+        if done is not None:
+            return done[0], done[1]
+        if x.ndim not in (2, 3) or x.shape[-2] != 1:
+            return None
+        # One step: without a batch, the time axis serves as its axis.
+        if x.ndim == 2:
+            h, c = (s if s is None else s[None] for s in (h, c))
+        only = only_step(x if x.ndim == 2 else x.squeeze(1), Wx, Wh, (bias,), h, c)
+        return only if only is None or x.ndim == 2 else (only[0][:, None], only[1][:, None])
 
     def _run(self, x: Any, hidden: Any, cell: Any) -> tuple[mx.array, mx.array]:
         x = as_array(x, "mlx.nn.LSTM x")
@@ -82,13 +91,8 @@ class LSTM(mlx.nn.Module):
             )
         states = [_state(hidden, "hidden", weights.H), _state(cell, "cell", weights.H)]
         lead = _lead(x, states)
-        L, D = x.shape[-2:]
-        steps = mx.moveaxis(mx.broadcast_to(x, (*lead, L, D)).reshape(-1, L, D), 1, 0)
-        flat = [
-            None if s is None else mx.broadcast_to(s, (*lead, weights.H)).reshape(-1, weights.H)
-            for s in states
-        ]
-        done = run(weights, steps, *flat, cells=True)
+        flat = [None if s is None else _rows(s, lead, 1) for s in states]
+        done = run(weights, _rows(x, lead, 2).swapaxes(0, 1), *flat, cells=True)
         return _outputs(done.y, lead), _outputs(done.cs, lead)
 
     def _extra_repr(self) -> str:
@@ -107,10 +111,23 @@ def _state(value: Any, name: str, H: int) -> mx.array | None:
     return state
 
 
+def _rows(x: mx.array, lead: tuple[int, ...], inner: int) -> mx.array:
+    """``[..., *]`` with that many inner axes, its leading axes broadcast and joined to one."""
+    own = x.shape[-inner:]
+    if x.shape[:-inner] != lead:
+        x = mx.broadcast_to(x, (*lead, *own))
+    if len(lead) == 1:
+        return x
+    return x.reshape(-1, *own) if lead else x[None]
+
+
 def _outputs(steps: Any, lead: tuple[int, ...]) -> mx.array:
     """``[L, N, H] -> [..., L, H]``."""
+    if not lead:
+        return mx.squeeze(steps, 1)
     L, _, H = steps.shape
-    return mx.moveaxis(steps, 0, 1).reshape(*lead, L, H)
+    rows = mx.swapaxes(steps, 0, 1)
+    return rows if len(lead) == 1 else rows.reshape(*lead, L, H)
 
 
 def _lead(x: mx.array, states: list[mx.array | None]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import lstm_bridge
-from lstm_bridge.core import native
+from lstm_bridge.core import fuse, native
 from lstm_bridge.core import unroll as module
+from lstm_bridge.core.activations import sigmoid_of_many
 from lstm_bridge.core.paths import is_portable
-from lstm_bridge.core.sequence import run
+from lstm_bridge.core.sequence import only_step, run
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.equivalence.judge import Verdict, judge
 from lstm_bridge.mlx import nn as mlx_front_end
@@ -73,6 +75,7 @@ def gradients(
 
 
 @example(N=2, L=70, D=3, H=4, reverse=True)  # more steps than are computed again together
+@example(N=20, L=34, D=3, H=16, reverse=False)  # more gates than sigmoid itself is called for
 @example(N=64, L=1, D=1, H=1, reverse=False)
 @example(N=64, L=2, D=1, H=1, reverse=True)
 @given(
@@ -153,6 +156,115 @@ def test_transformations_compose() -> None:
     assert mx.allclose(again, slope(rows[0]), atol=1e-6)
 
 
+def many(value: float, L: int = 3, N: int = 8, H: int = 40) -> tuple[mx.array, mx.array]:
+    """Gates' sums that are all one value, more than sigmoid itself is called for; and weights."""
+    return mx.full((L, N, 4 * H), value), mx.zeros((4 * H, H))
+
+
+@pytest.mark.parametrize("value", [-1e30, -104.0, -89.0, -5.0, 0.0, 5.0, 89.0, 1e30])
+def test_derivatives_of_saturated_gates_are_finite(value: float) -> None:
+    zx, Wh = many(value)
+
+    def y(z: mx.array) -> mx.array:
+        return module.unroll(z, None, None, Wh).hs.sum()
+
+    def slope(z: mx.array) -> mx.array:
+        return mx.grad(y)(z).sum()
+
+    _, tangents = mx.jvp(y, [zx], [mx.ones_like(zx)])
+    found = [*tangents, mx.grad(y)(zx), mx.grad(slope)(zx)]
+    with lstm_bridge.portable():
+        _, tangents = mx.jvp(y, [zx], [mx.ones_like(zx)])
+        expected = [*tangents, mx.grad(y)(zx), mx.grad(slope)(zx)]
+    for ours, autodiff in zip(found, expected, strict=True):
+        # MLX's own second derivative of a saturated sigmoid is NaN. Terms have the size of 1.
+        known = mx.where(mx.isfinite(autodiff), autodiff, 0)
+        assert mx.isfinite(ours).all()
+        assert mx.allclose(ours, known, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), -1e30, 1e30])
+def test_extremes_poison_what_sigmoid_lets_through(value: float) -> None:
+    zx, Wh = many(value)
+    hs = module.unroll(zx, None, None, Wh).hs
+    i = o = mx.sigmoid(mx.array(value))
+    first = o * mx.tanh(i * mx.tanh(mx.array(value)))
+    assert mx.allclose(hs[0], first, equal_nan=True, atol=1e-6)
+
+
+def sigmoid_by_exp(x: mx.array) -> mx.array:
+    return 1 / (1 + mx.exp(-x))
+
+
+def sigmoid_of_rounded(x: mx.array) -> mx.array:
+    """Negative control: what a base of few digits would do."""
+    return 1 / (1 + mx.power(0.368, x))
+
+
+def test_sigmoid_of_many_is_as_good_as_that_of_mlx() -> None:
+    x = np.linspace(-60, 60, 20001, dtype="f4")
+    truth = 1 / (1 + np.exp(-x.astype("f8")))
+    source = np.array(sigmoid_by_exp(mx.array(x)))
+    assert judge(np.array(sigmoid_of_many(mx.array(x))), source, truth).passed
+    assert not judge(np.array(sigmoid_of_rounded(mx.array(x))), source, truth).passed
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_one_step_maps_over_any_of_its_inputs(given: bool) -> None:
+    p = problem(3, 1, 4, 5)
+    x, states = p["x"][0], (p["h"], p["c"]) if given else (None, None)
+
+    def step(x: mx.array) -> mx.array:
+        done = only_step(x, p["Wx"], p["Wh"], (p["bias"], p["bias"]), *states)
+        assert done is not None
+        return mx.concatenate(done)
+
+    xs = mx.stack([x, x * 2, -x])
+    assert mx.allclose(mx.vmap(step)(xs), mx.stack([step(x) for x in xs]), atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", ["Wx", "Wh", "bias", "h", "c"])
+def test_one_step_leaves_what_does_not_fit(wrong: str) -> None:
+    p = problem(3, 1, 4, 5)
+
+    def step(**odd: mx.array) -> object:
+        q = p | odd
+        return only_step(q["x"][0], q["Wx"], q["Wh"], (q["bias"],), q["h"], q["c"])
+
+    assert step() is not None
+    assert step(**{wrong: p[wrong][:-1]}) is None
+    assert step(**{wrong: p[wrong].astype(mx.float16)}) is None
+
+
+def test_python_runs_once_per_length_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled chunks of few lengths: later calls replay them. Built, never run: no compiler."""
+    monkeypatch.setattr(fuse, "fuses", lambda: True)
+    honest, traced = module._fused_steps, []
+
+    def counting(zx: mx.array, *rest: mx.array) -> object:
+        traced.append(len(zx))
+        return honest(zx, *rest)
+
+    monkeypatch.setattr(module, "_fused_steps", counting)
+    Wh = mx.zeros((8, 2))
+    for L in (100, 100, 36, 99, 103):
+        assert module.unroll(mx.zeros((L, 3, 8)), None, None, Wh).hs.shape == (L, 3, 2)
+    assert traced == [32, 4, 2, 1]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="mx.compile on a CPU calls g++")
+@pytest.mark.parametrize("L", [1, 7])
+def test_compiled_chunks_compute_the_same(monkeypatch: pytest.MonkeyPatch, L: int) -> None:
+    p = problem(3, L, 4, 5)
+    y = run(LSTMWeights(p["Wx"], p["Wh"], p["bias"]), p["x"]).y
+    slopes = gradients(p, True, mx.float32, portable=False)
+    monkeypatch.setattr(fuse, "fuses", lambda: True)
+    assert mx.allclose(run(LSTMWeights(p["Wx"], p["Wh"], p["bias"]), p["x"]).y, y, atol=1e-6)
+    compiled = gradients(p, True, mx.float32, portable=False)
+    truth = gradients(p, True, mx.float64, portable=True)
+    assert judge_all(compiled, slopes, truth).passed
+
+
 def test_an_exported_graph_runs_elsewhere(tmp_path: Path) -> None:
     p = problem(2, 4, 3, 5)
     weights = LSTMWeights(p["Wx"], p["Wh"], p["bias"])
@@ -172,7 +284,7 @@ def test_a_step_has_at_most_two_kernels_when_compiled(
     Split and Slice make views. Metal compiles; here the compiled graph is built but never run, so
     no C++ compiler is needed.
     """
-    monkeypatch.setattr(module, "_for_device", module._compiled)
+    monkeypatch.setattr(fuse, "fuses", lambda: True)
     p = problem(2, 7, 3, 5)
     weights = LSTMWeights(p["Wx"], p["Wh"], p["bias"])
 

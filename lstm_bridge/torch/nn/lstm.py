@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 
 from lstm_bridge.core import native
+from lstm_bridge.core.sequence import only_step
 from lstm_bridge.core.stack import run_stack
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.torch.nn.arguments import pair
@@ -122,10 +123,27 @@ class LSTM(RNNBase):
             directions=self._directions,
             batch_first=self.batch_first,
         )
+        if done is not None:
+            return done[0], (done[1], done[2])
+        return self._in_one_step(x, h, c)
+
+    def _in_one_step(
+        self, x: mx.array, h: mx.array | None, c: mx.array | None
+    ) -> tuple[mx.array, tuple[mx.array, mx.array]] | None:
+        """Run what streams: one step of one layer."""
+        time, depth = int(self.batch_first), self.num_layers * self._directions
+        if depth > 1 or self.proj_size or x.ndim != 3 or x.shape[time] != 1:
+            return None
+        if h is not None and c is not None:
+            if h.ndim != 3 or c.ndim != 3 or h.shape[0] != 1 or c.shape[0] != 1:
+                return None
+            h, c = h.squeeze(0), c.squeeze(0)
+        Wx, Wh, *biases = (self[name] for name in self._flat_names)
+        done = only_step(x.squeeze(time), Wx, Wh, biases, h, c)
         if done is None:
             return None
-        y, h, c = done
-        return y, (h, c)
+        h, c = done[0][None], done[1][None]
+        return h.swapaxes(0, 1) if time else h, (h, c)
 
     def _given(self, hx: Any) -> tuple[Any, ...]:
         return pair(hx, f"{_NAME} hx")
@@ -140,10 +158,13 @@ class LSTM(RNNBase):
     def _weights(self) -> list[list[LSTMWeights]]:
         """Canonical weights, layer by layer."""
         flat = []
-        for names, own in zip(self._names(), self._own(), strict=True):
-            bias = own["bias_ih"] + own["bias_hh"] if self.bias else None
-            weights = LSTMWeights(own["weight_ih"], own["weight_hh"], bias, own.get("weight_hr"))
-            flat.append(weights.check(f"{_NAME} {names[0]}"))
+        names = self._flat_names
+        kinds = len(names) // (self.num_layers * self._directions)
+        for k in range(0, len(names), kinds):
+            Wx, Wh, *rest = (self[name] for name in names[k : k + kinds])
+            bias = rest[0] + rest[1] if self.bias else None
+            weights = LSTMWeights(Wx, Wh, bias, rest[-1] if self.proj_size else None)
+            flat.append(weights.check(f"{_NAME} {names[k]}"))
         return self._by_layer(flat)
 
     def _run(self, x: mx.array, *states_and_mask: mx.array | None) -> tuple[mx.array, ...]:

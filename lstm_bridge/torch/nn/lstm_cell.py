@@ -8,7 +8,9 @@ import mlx.core as mx
 
 from lstm_bridge.core import native
 from lstm_bridge.core.arrays import as_array
-from lstm_bridge.core.lstm import input_part, start, step
+from lstm_bridge.core.lstm import input_part
+from lstm_bridge.core.sequence import only_step
+from lstm_bridge.core.unroll import advance
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.torch.dtypes import float_dtype
@@ -110,9 +112,12 @@ class LSTMCell(Module):
         if not states or not isinstance(x, mx.array):
             return None
         get = self.__getitem__
+        Wx, Wh = get("weight_ih"), get("weight_hh")
         bias_ih, bias_hh = (get("bias_ih"), get("bias_hh")) if self.bias else (None, None)
-        done = native.cell(x, get("weight_ih"), get("weight_hh"), bias_ih, bias_hh, h, c)
-        return None if done is None else (done[0], done[1])
+        done = native.cell(x, Wx, Wh, bias_ih, bias_hh, h, c)
+        if done is not None:
+            return done[0], done[1]
+        return only_step(x, Wx, Wh, (bias_ih, bias_hh), h, c) if x.ndim == 2 else None
 
     def _step(self, input: Any, hx: Any) -> tuple[mx.array, mx.array]:  # noqa: A002
         x = array_like(input, f"{_NAME} input", self.weight_ih)
@@ -122,8 +127,7 @@ class LSTMCell(Module):
         width(x, self.input_size, f"{_NAME} input")
         weights = self._weights()
         zx = input_part(x, weights)
-        h, c = (start(s, zx, self.hidden_size) for s in self._states(hx, len(x), batched))
-        h, c = step(zx, h, c, weights)
+        h, c = advance(zx, *self._states(hx, len(x), batched), weights.Wh)
         return (h, c) if batched else (h[0], c[0])
 
     def extra_repr(self) -> str:
