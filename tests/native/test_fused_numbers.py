@@ -141,3 +141,16 @@ def test_nothing_of_a_poisoned_call_is_left_in_the_next(variant: str, H: int) ->
         results(bad)
         for name, ours in results(p).items():
             assert mx.array_equal(ours, honest[name]), (variant, name)
+
+
+@pytest.mark.parametrize("P", [None, 5])
+@pytest.mark.parametrize("N", [1, 3, 13, 24])
+def test_what_stands_in_padded_steps_does_not_matter(variant: str, N: int, P: int | None) -> None:
+    """They are not computed: of NaN there, nothing comes through, also into no gradient."""
+    for zero_masked in (False, True):
+        p = problem((N, 9, 20, 18), P=P, mask="gaps", zero_masked=zero_masked)
+        assert p.mask is not None
+        honest = results(p)
+        p.arrays["x"][~p.mask] = np.nan
+        for name, ours in results(p).items():
+            assert mx.array_equal(ours, honest[name]), (variant, name)
