@@ -4,11 +4,15 @@ Without one, or without mlx's headers, the wheel is a pure one and everything ru
 operations. All other settings stand in pyproject.toml.
 """
 
+import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
 NATIVE = Path("lstm_bridge/core/native")
@@ -31,6 +35,22 @@ def compiles():
         except (CCompilerError, DistutilsError, OSError):
             return False
     return True
+
+
+class SideBySide(build_ext):
+    """Compile an extension's files on all processors: one instruction set takes up to a minute."""
+
+    def build_extension(self, ext):
+        """Build as setuptools does, with a compiler that takes several files at a time."""
+        compile_some = self.compiler.compile
+
+        def compile_all(sources, *args, **options):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                done = pool.map(lambda source: compile_some([source], *args, **options), sources)
+                return list(chain.from_iterable(done))
+
+        self.compiler.compile = compile_all
+        super().build_extension(ext)
 
 
 def _files(pattern):
@@ -79,4 +99,4 @@ def fused():
     ]
 
 
-setup(ext_modules=fused())
+setup(ext_modules=fused(), cmdclass={"build_ext": SideBySide})
