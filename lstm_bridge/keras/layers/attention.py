@@ -84,9 +84,9 @@ class Attention(Layer):
         scale = None if self.scale is None else self.scale.astype(query.dtype)
         if self.score_mode == "dot":
             scores = matmul(query, mx.swapaxes(key, -2, -1))
-            return scores if scale is None else scores * scale
+            return scores if scale is None else _scaled(scores, scale)
         both = mx.expand_dims(query, -2) + mx.expand_dims(key, -3)
-        both = both if scale is None else scale * both
+        both = both if scale is None else _scaled(both, scale)
         weight: mx.array = self.concat_score_weight.astype(query.dtype)
         return mx.multiply(weight, mx.sum(tanh(both), axis=-1))
 
@@ -161,6 +161,14 @@ def _kept(scores: mx.array, value_mask: mx.array | None, causal: bool) -> mx.arr
 
 
 @keras_export("keras.layers")
+def _scaled(x: mx.array, scale: mx.array) -> mx.array:
+    """Return ``scale x``; the scale's gradient is summed up in two stages.
+
+    MLX's sums lose digits with their length, and this one is over all of x.
+    """
+    return mx.broadcast_to(scale, x.shape[-1:]) * x
+
+
 class AdditiveAttention(Attention):
     """Attention with scores ``sum(scale · tanh(query + key))``.
 
