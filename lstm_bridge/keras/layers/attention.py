@@ -160,7 +160,6 @@ def _kept(scores: mx.array, value_mask: mx.array | None, causal: bool) -> mx.arr
     return keep
 
 
-@keras_export("keras.layers")
 def _scaled(x: mx.array, scale: mx.array) -> mx.array:
     """Return ``scale x``; the scale's gradient is summed up in two stages.
 
@@ -169,6 +168,7 @@ def _scaled(x: mx.array, scale: mx.array) -> mx.array:
     return mx.broadcast_to(scale, x.shape[-1:]) * x
 
 
+@keras_export("keras.layers")
 class AdditiveAttention(Attention):
     """Attention with scores ``sum(scale · tanh(query + key))``.
 
