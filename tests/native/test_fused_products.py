@@ -378,6 +378,7 @@ def test_transformations_give_what_they_give_without_it() -> None:
             assert mx.allclose(ours / size, theirs / size, rtol=1e-4, atol=1e-5), name
 
 
+@needs_kernel
 def test_two_python_threads_at_once() -> None:
     f, arrays = convolution("deep")
     cases = [(f, arrays), (matmul, draw((4, 90, 64), (4, 64, 70)))]
