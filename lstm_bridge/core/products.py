@@ -52,6 +52,18 @@ def einsum(subscripts: str, *operands: mx.array) -> mx.array:
     return matmul(a, b).reshape(shape(way.batch, way.left, way.right)).transpose(way.back)
 
 
+def scaled(x: mx.array, scale: mx.array) -> mx.array:
+    """Return ``scale x``, where scale is a single number: its gradient is summed up in two stages.
+
+    MLX's sums lose digits with their length, and that one is over all of x.
+
+    Args:
+        x: at least one axis.
+        scale: ``[]`` or ``[1]``.
+    """
+    return mx.broadcast_to(scale, x.shape[-1:]) * x
+
+
 class _Contraction(NamedTuple):
     """Letters of a sum that is a batch of products, and how the axes are put in order for it."""
 

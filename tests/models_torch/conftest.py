@@ -82,7 +82,6 @@ def verdicts_of(
     draw: Callable[[int], tuple[Any, ...]],
     gradients: bool = True,
     draws: int = DRAWS,
-    conditioned: bool = False,
 ) -> dict[str, Verdict]:
     """Judge outputs and the parameters' gradients of a random function of them.
 
@@ -92,13 +91,8 @@ def verdicts_of(
         draw: seed in, inputs out.
         gradients: compare them too.
         draws: how many inputs.
-        conditioned: the source's error is the largest of a few evaluations of its own, from
-            parameters that each move by half a rounding step: of sums that nearly cancel, one
-            evaluation may be right by luck.
     """
     exact = copy.deepcopy(module).double()
-    others = [_moved(module, seed) for seed in range(4 * conditioned)]
-    floors: dict[str, float] = {}
     pools: dict[str, list[tuple[np.ndarray, ...]]] = {}
     for seed in range(draws):
         inputs = draw(seed)
@@ -112,32 +106,17 @@ def verdicts_of(
         assert mine.keys() == theirs.keys() == true.keys()
         for key in mine:
             pools.setdefault(key, []).append((mine[key], theirs[key], true[key]))
-        for other in others:
-            for key, a in _asked(other, inputs, seed, gradients).items():
-                far = float(np.abs(a - true[key]).max(initial=0))
-                floors[key] = max(floors.get(key, 0.0), far)
     found = {}
     for key, drawn in pools.items():
         assert all(m.shape == t.shape == e.shape for m, t, e in drawn), key
         parties = zip(*drawn, strict=True)
-        pooled = (np.concatenate([a.ravel() for a in party]) for party in parties)
-        found[key] = judge(*pooled, conditioning=floors.get(key, 0.0))
+        found[key] = judge(*(np.concatenate([a.ravel() for a in party]) for party in parties))
     held = dict(tree_flatten(ported.parameters()))
     true_state = dict(exact.named_buffers())
     for name, buffer in module.named_buffers():
         parties = (held[name], buffer, true_state[name])
         found[f"state {name}"] = judge(*(as_numpy(party) for party in parties))
     return found
-
-
-def _moved(module: Any, seed: int) -> Any:
-    """A copy whose parameters each lie half a rounding step aside."""
-    rng, copied = np.random.default_rng(seed), copy.deepcopy(module)
-    with torch.no_grad():
-        for parameter in copied.parameters():
-            steps = torch.from_numpy(rng.choice((-0.5, 0.5), tuple(parameter.shape)))
-            parameter.copy_(parameter.double() * (1 + 2.0**-23 * steps))
-    return copied
 
 
 def _weights(outputs: list[Any], seed: int) -> list[np.ndarray]:

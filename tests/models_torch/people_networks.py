@@ -1,7 +1,7 @@
 """Torch modules in the many ways in which people write the models that LSTMs live in.
 
 Each class has ``draw(rng, N, L)``: its inputs for a batch of N and a length of L; it may have
-``example``, for ``port``, ``draws``, how many inputs to draw, and ``conditioned``. The style is
+``example``, for ``port``, and ``draws``, how many inputs to draw. The style is
 theirs, not this repository's.
 """
 # ruff: noqa: A001, A002, B007, B009, B905, C408, C416, E501, RUF007, RUF059
@@ -693,8 +693,6 @@ class Autoencoder(nn.Module):
 class SpeechModel(nn.Module):
     """Convolutions over a spectrogram with masks of the lengths, then recurrent layers."""
 
-    conditioned = True  # gradients of biases are sums that nearly cancel
-
     @staticmethod
     def draw(rng, N, L):
         return rng.randn(N, 1, 9, 2 * L), rng.lengths(N, L) * 2
@@ -728,8 +726,7 @@ class SpeechModel(nn.Module):
 class CharCNN(nn.Module):
     """ELMo-like: characters to words by convolutions of several widths, highways, projected LSTM."""
 
-    draws = 16  # of gradients that are single numbers, and sums that nearly cancel:
-    conditioned = True  # a lucky rounding must not decide
+    draws = 16  # of gradients that are single numbers: a lucky rounding must not decide
 
     draw = staticmethod(lambda rng, N, L: (rng.tokens(9, N, L, 7),))
 

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from lstm_bridge.core.affine import tanh
 from lstm_bridge.core.normal import softmax
-from lstm_bridge.core.products import matmul
+from lstm_bridge.core.products import matmul, scaled
 from lstm_bridge.errors import UsageError
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
@@ -84,9 +84,9 @@ class Attention(Layer):
         scale = None if self.scale is None else self.scale.astype(query.dtype)
         if self.score_mode == "dot":
             scores = matmul(query, mx.swapaxes(key, -2, -1))
-            return scores if scale is None else _scaled(scores, scale)
+            return scores if scale is None else scaled(scores, scale)
         both = mx.expand_dims(query, -2) + mx.expand_dims(key, -3)
-        both = both if scale is None else _scaled(both, scale)
+        both = both if scale is None else scaled(both, scale)
         weight: mx.array = self.concat_score_weight.astype(query.dtype)
         return mx.multiply(weight, mx.sum(tanh(both), axis=-1))
 
@@ -158,14 +158,6 @@ def _kept(scores: mx.array, value_mask: mx.array | None, causal: bool) -> mx.arr
         below = mx.arange(T)[:, None] >= mx.arange(S)[None, :]
         keep = below[None] if keep is None else keep & below[None]
     return keep
-
-
-def _scaled(x: mx.array, scale: mx.array) -> mx.array:
-    """Return ``scale x``; the scale's gradient is summed up in two stages.
-
-    MLX's sums lose digits with their length, and this one is over all of x.
-    """
-    return mx.broadcast_to(scale, x.shape[-1:]) * x
 
 
 @keras_export("keras.layers")

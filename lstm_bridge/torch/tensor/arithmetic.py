@@ -39,6 +39,10 @@ def rsub(input: Value, other: Value) -> Value:  # noqa: A002
 
 def mul(input: Value, other: Value) -> Value:  # noqa: A002
     """``input · other``."""
+    for x, scale in ((input, other), (other, input)):
+        if isinstance(x, mx.array) and isinstance(scale, mx.array):
+            if scale.size == 1 and scale.ndim < 2 <= x.ndim:
+                return products.scaled(x, scale)
     return input * other
 
 

@@ -168,7 +168,10 @@ def normalised(
     factor = factor if weight is None else factor * weight
     # Channels last, as a convolution leaves them in memory.
     y = (mx.moveaxis(at_least_float32(x), 1, -1) - found.mean) * factor
-    return mx.moveaxis(y if bias is None else y + bias, -1, 1).astype(x.dtype)
+    if bias is not None:
+        # Its gradient is summed up in two stages: MLX's sums lose digits with their length.
+        y = y + mx.broadcast_to(bias, y.shape[-2:])
+    return mx.moveaxis(y, -1, 1).astype(x.dtype)
 
 
 def _given(mean: mx.array | None, var: mx.array | None) -> Statistics | None:
