@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
+from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from native_problems import Problem, outputs, problem, truth
+from native_ways import apart, compilations, graph, transformations
 
 from lstm_bridge.core import native, sequence
 from lstm_bridge.core.paths import portable
@@ -27,14 +29,7 @@ def arrays(p: Problem) -> dict[str, mx.array]:
 
 def primitives(p: Problem) -> str:
     """The graph's primitives, as text; nothing of it is computed yet."""
-    with mx.stream(mx.cpu):
-        return _dot(outputs({name: a + 0 for name, a in arrays(p).items()}, p)[0])
-
-
-def _dot(y: mx.array) -> str:
-    text = io.StringIO()
-    mx.export_to_dot(text, y)
-    return text.getvalue()
+    return graph(lambda: outputs({name: a + 0 for name, a in arrays(p).items()}, p)[0])
 
 
 @needs_kernel
@@ -47,10 +42,9 @@ def test_small_sequences_of_what_is_there_are_computed_at_the_call() -> None:
     p = problem((2, 3, 4, 5))
     a = arrays(p)
     large = arrays(problem((32, 100, 64, 64)))
-    with mx.stream(mx.cpu):
-        assert "LSTMBridge" not in _dot(outputs(a, p)[0])
-        assert "LSTMBridge" in _dot(outputs(a | {"x": a["x"] + 0}, p)[0])
-        assert "LSTMBridge" in _dot(outputs(large, p)[0])
+    assert "LSTMBridge" not in graph(lambda: outputs(a, p)[0])
+    assert "LSTMBridge" in graph(lambda: outputs(a | {"x": a["x"] + 0}, p)[0])
+    assert "LSTMBridge" in graph(lambda: outputs(large, p)[0])
 
 
 def test_it_can_be_turned_off() -> None:
@@ -103,9 +97,12 @@ def test_other_activations_and_recurrent_masks_run_without_it() -> None:
     a = arrays(p)
     weights = LSTMWeights(a["Wx"], a["Wh"], a["bias"])
     dropout = sequence.Dropout(None, mx.ones((4, 2, 5)))
-    with mx.stream(mx.cpu):
-        for options in ({"activation": mx.sigmoid}, {"dropout": dropout}):
-            assert "LSTMBridgeLSTM" not in _dot(sequence.run(weights, a["x"], **options).y)
+
+    def y(options: dict[str, Any]) -> mx.array:
+        return sequence.run(weights, a["x"], **options).y
+
+    for options in ({"activation": mx.sigmoid}, {"dropout": dropout}):
+        assert "LSTMBridgeLSTM" not in graph(partial(y, options))
 
 
 def test_transformations_give_what_they_give_without_it() -> None:
@@ -115,30 +112,8 @@ def test_transformations_give_what_they_give_without_it() -> None:
     def y(x: mx.array, Wh: mx.array) -> mx.array:
         return outputs(a | {"x": x, "Wh": Wh}, p)[0]
 
-    def loss(x: mx.array, Wh: mx.array) -> mx.array:
-        return y(x, Wh).square().sum()
-
-    xs = mx.stack([a["x"], a["x"] * 0.5, -a["x"]])
     both = (a["x"], a["Wh"])
-    ways = {
-        "vmap": lambda: mx.vmap(y, (0, None))(xs, a["Wh"]),
-        "vmap over the second axis": lambda: mx.vmap(y, (1, None))(xs.swapaxes(0, 1), a["Wh"]),
-        "vmap(grad)": lambda: mx.vmap(mx.grad(loss), (0, None))(xs, a["Wh"]),
-        "grad(vmap)": lambda: mx.grad(lambda v: mx.vmap(loss, (0, None))(v, a["Wh"]).sum())(xs),
-        "jvp": lambda: mx.jvp(y, both, (a["x"] * 2, a["Wh"] * 3))[1][0],
-        "grad(grad)": lambda: mx.grad(lambda x, W: mx.grad(loss)(x, W).square().sum(), 1)(*both),
-        "checkpoint": lambda: mx.grad(mx.checkpoint(loss), 1)(*both),
-    }
-    with mx.stream(mx.cpu):
-        # Compiled, MLX's own operations would call a C++ compiler here: the plain call stands in.
-        ways |= {"compile": lambda: y(*both), "compile(grad)": lambda: mx.grad(loss)(*both)}
-        compiled = {"compile": mx.compile(y), "compile(grad)": mx.compile(mx.grad(loss))}
-        for name, way in ways.items():
-            ours = compiled[name](*both) if name in compiled else way()
-            with native.disabled():
-                theirs = way()
-            scale = float(mx.abs(theirs).max())
-            assert float(mx.abs(theirs - ours).max()) <= 2e-5 * scale, name
+    assert not apart(transformations(y, *both) | compilations(y, *both), 2e-5)
 
 
 def test_an_unused_output_and_a_broadcast_cotangent() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import mlx.core as mx
 import numpy as np
 import pytest
 from native_problems import composed, failures, outputs, problem, results, truth
+from native_ways import at_once
 
 from lstm_bridge.core import native
 from lstm_bridge.equivalence.judge import judge
@@ -122,11 +121,7 @@ def test_two_python_threads_at_once(variant: str) -> None:
         for _ in range(5):
             wrong.extend(failures(results(problems[k]), expected[k], oracles[k]))
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work)
     assert not wrong, variant
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import threading
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from native_one_state import (
     stepper,
     swapped,
 )
+from native_ways import apart, at_once, compilations, graph, transformations
 
 from lstm_bridge.core import gru, native, simple_rnn
 from lstm_bridge.core.activations import hard_sigmoid
@@ -134,11 +133,7 @@ def test_two_python_threads_at_once(variant: str, kind: str) -> None:
         for _ in range(4):
             wrong.extend(judged([results(run, problems[k][0])], source[k], truth[k]))
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work)
     assert not wrong, variant
 
 
@@ -151,29 +146,8 @@ def test_transformations_give_what_they_give_without_it(kind: str) -> None:
     def y(x: mx.array, Wh: mx.array) -> mx.array:
         return run(x, arrays[1], Wh, *arrays[3:])[0]
 
-    def loss(x: mx.array, Wh: mx.array) -> mx.array:
-        return y(x, Wh).square().sum()
-
-    both = x, Wh = arrays[0], arrays[2]
-    xs = mx.stack([x, x * 0.5, -x])
-    ways: dict[str, Callable[[], mx.array]] = {
-        "vmap": lambda: mx.vmap(y, (0, None))(xs, Wh),
-        "vmap(grad)": lambda: mx.vmap(mx.grad(loss), (0, None))(xs, Wh),
-        "grad(vmap)": lambda: mx.grad(lambda v: mx.vmap(loss, (0, None))(v, Wh).sum())(xs),
-        "jvp": lambda: mx.jvp(y, both, (x * 2, Wh * 3))[1][0],
-        "grad(grad)": lambda: mx.grad(lambda x, W: mx.grad(loss)(x, W).square().sum(), 1)(*both),
-        "checkpoint": lambda: mx.grad(mx.checkpoint(loss), 1)(*both),
-    }
-    with mx.stream(mx.cpu):
-        # Compiled, MLX's own operations would call a C++ compiler here: the plain call stands in.
-        ways |= {"compile": lambda: y(*both), "compile(grad)": lambda: mx.grad(loss)(*both)}
-        compiled = {"compile": mx.compile(y), "compile(grad)": mx.compile(mx.grad(loss))}
-        for name, way in ways.items():
-            ours = compiled[name](*both) if name in compiled else way()
-            with native.disabled():
-                theirs = way()
-            scale = float(mx.abs(theirs).max())
-            assert float(mx.abs(theirs - ours).max()) <= 2e-5 * scale, name
+    both = (arrays[0], arrays[2])
+    assert not apart(transformations(y, *both) | compilations(y, *both), 2e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,23 +162,16 @@ def test_an_exported_function_is_of_mlx_s_own_operations(kind: str, tmp_path: Pa
             assert mx.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def graph(outputs: Arrays) -> str:
-    text = io.StringIO()
-    with mx.stream(mx.cpu):
-        mx.export_to_dot(text, outputs[0])
-    return text.getvalue()
-
-
 @needs_kernel
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_serves(kind: str) -> None:
     arrays = draw(kind, (2, 3, 4, 5))[:-2]
     later = [a + 0 for a in arrays]  # still to be computed
-    assert NAMES[kind] in graph(runner(kind)(*later))
-    assert NAMES[kind] not in graph(runner(kind)(*arrays)), "computed at once"
+    assert NAMES[kind] in graph(lambda: runner(kind)(*later))
+    assert NAMES[kind] not in graph(lambda: runner(kind)(*arrays)), "computed at once"
     for off in (portable, native.disabled):
         with off():
-            assert NAMES[kind] not in graph(runner(kind)(*later))
+            assert NAMES[kind] not in graph(lambda: runner(kind)(*later))
     odd: dict[str, tuple[dict[str, Any], Arrays]] = {
         "recurrent dropout": ({"h_mask": mx.ones((gates(kind), 2, 5))}, later),
         "a broadcast state": ({}, [*later[:-1], later[-1][:1]]),
@@ -214,7 +181,7 @@ def test_who_serves(kind: str) -> None:
     for what, (options, given) in odd.items():
         if what == "recurrent dropout" and gates(kind) == 1:
             options = {"h_mask": options["h_mask"][0]}
-        assert NAMES[kind] not in graph(runner(kind, **options)(*given)), what
+        assert NAMES[kind] not in graph(partial(runner(kind, **options), *given)), what
 
 
 @needs_kernel
@@ -222,10 +189,12 @@ def test_other_activations_run_without_it() -> None:
     x, Wx, Wh, bias, bias_h, h, *_ = draw("gru", (2, 3, 4, 5))
     weights = gru.GRUWeights(Wx, Wh, bias, bias_h)
     for name in ("activation", "recurrent_activation"):
-        y, _ = gru.run(weights, x, h, **{name: hard_sigmoid})
-        assert "LSTMBridgeGRU" not in graph([y])
+        other = {name: hard_sigmoid}
+        assert "LSTMBridgeGRU" not in graph(partial(gru.run, weights, x, h, **other))
     small = simple_rnn.SimpleRNNWeights(Wx[:5], Wh[:5])
-    assert "LSTMBridgeRNN" not in graph([simple_rnn.run(small, x, h, activation=hard_sigmoid)[0]])
+    assert "LSTMBridgeRNN" not in graph(
+        lambda: simple_rnn.run(small, x, h, activation=hard_sigmoid)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
