@@ -40,9 +40,9 @@ def rsub(input: Value, other: Value) -> Value:  # noqa: A002
 def mul(input: Value, other: Value) -> Value:  # noqa: A002
     """``input · other``."""
     for x, scale in ((input, other), (other, input)):
-        if isinstance(x, mx.array) and isinstance(scale, mx.array):
-            if scale.size == 1 and scale.ndim < 2 <= x.ndim:
-                return products.scaled(x, scale)
+        arrays = isinstance(x, mx.array) and isinstance(scale, mx.array)
+        if arrays and scale.size == 1 and scale.ndim < 2 <= x.ndim:
+            return products.scaled(x, scale)
     return input * other
 
 
