@@ -61,15 +61,13 @@ KERNEL_FLAGS := -std=c++20 -pthread -DLSTM_BRIDGE_POISON -Wall -Wextra -Werror -
 CXX ?= c++
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
-SANITIZE ?= address,undefined
-comma := ,
-SANITIZED := build/sanitized-$(subst $(comma),-,$(SANITIZE))
+SANITIZE := -fsanitize=address,undefined
 vpath %.cpp lstm_bridge/core/native tests/native
 
-test-sanitize: ## Test the CPU kernel alone under SANITIZE=address,undefined or thread (needs a C++20 compiler)
+test-sanitize: ## Test the CPU kernel alone under AddressSanitizer and UBSan (needs a C++20 compiler)
 	@command -v $(CXX) >/dev/null || { echo "test-sanitize needs a C++20 compiler: $(CXX) is not here" >&2; exit 1; }
-	@$(MAKE) -j 4 $(SANITIZED)/kernel_test
-	$(SANITIZED)/kernel_test
+	@$(MAKE) -j 4 build/sanitized/kernel_test
+	build/sanitized/kernel_test
 
 test-arm: ## Test the CPU kernel's NEON code under emulation (needs a cross compiler and qemu-user)
 	@for tool in $(ARM_CXX) $(ARM_RUN); do command -v $$tool >/dev/null || { \
@@ -77,12 +75,12 @@ test-arm: ## Test the CPU kernel's NEON code under emulation (needs a cross comp
 	@$(MAKE) -j 4 build/arm/kernel_test
 	$(ARM_RUN) build/arm/kernel_test
 
-$(SANITIZED)/kernel_test: $(addprefix $(SANITIZED)/,$(KERNEL_OBJECTS))
-	$(CXX) -pthread -fsanitize=$(SANITIZE) $^ -o $@
+build/sanitized/kernel_test: $(addprefix build/sanitized/,$(KERNEL_OBJECTS))
+	$(CXX) -pthread $(SANITIZE) $^ -o $@
 
-$(SANITIZED)/%.o: %.cpp $(KERNEL_HEADERS)
+build/sanitized/%.o: %.cpp $(KERNEL_HEADERS)
 	@mkdir -p $(@D)
-	$(CXX) -O1 -g -fsanitize=$(SANITIZE) -fno-sanitize-recover=all $(KERNEL_FLAGS) -c $< -o $@
+	$(CXX) -O1 -g $(SANITIZE) -fno-sanitize-recover=all $(KERNEL_FLAGS) -c $< -o $@
 
 build/arm/kernel_test: $(addprefix build/arm/,$(KERNEL_OBJECTS))
 	$(ARM_CXX) -static -pthread $^ -o $@
