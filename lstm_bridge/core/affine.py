@@ -11,6 +11,7 @@ Shape letters: D input, O output.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -64,11 +65,7 @@ def squashed(y: mx.array, number: int) -> mx.array:
 
 def by_kernel(activation: Activation) -> Activation:
     """Return the activation by way of the kernel, where it has it."""
-    if activation is mx.sigmoid:
-        return sigmoid
-    if activation is relu:
-        return _rectified
-    return tanh if activation is mx.tanh else activation
+    return partial(_squash, activation=activation) if squash_number(activation) else activation
 
 
 def sigmoid(x: mx.array) -> mx.array:
@@ -81,18 +78,15 @@ def tanh(x: mx.array) -> mx.array:
     return _squash(x, mx.tanh)
 
 
-def fused_relu(x: mx.array) -> mx.array | None:
-    """Return ``max(x, 0)`` by the kernel, or None where it does not serve."""
+def fused_squash(x: mx.array, activation: Activation) -> mx.array | None:
+    """Return an activation that the kernel has by the kernel, or None where it does not serve."""
     if not DENSE_SERVES:
         return None
     flat = x if x.ndim <= _MOST_AXES else x.reshape(-1)
-    done = _SQUASH.fused((flat,), (_SQUASHES[relu],))
-    return None if done is None else done[0].reshape(x.shape)
-
-
-def _rectified(x: mx.array) -> mx.array:
-    y = fused_relu(x)
-    return relu(x) if y is None else y
+    done = _SQUASH.fused((flat,), (_SQUASHES[activation],))
+    if done is None:
+        return None
+    return done[0] if flat is x else done[0].reshape(x.shape)
 
 
 class Linear(nn.Linear):
@@ -114,11 +108,8 @@ def _fused_affine(
 
 
 def _squash(x: mx.array, activation: Activation) -> mx.array:
-    if not DENSE_SERVES:
-        return activation(x)
-    flat = x if x.ndim <= _MOST_AXES else x.reshape(-1)
-    y = _SQUASH((flat,), (_SQUASHES[activation],))[0]
-    return y if flat is x else y.reshape(x.shape)
+    y = fused_squash(x, activation)
+    return activation(x) if y is None else y
 
 
 def _plain_affine(x: mx.array, W: mx.array, bias: mx.array | None, turned: bool) -> mx.array:

@@ -14,12 +14,9 @@ from functools import partial
 import mlx.core as mx
 
 from lstm_bridge.core import recurrence
-from lstm_bridge.core.activations import Activation, linear, relu
-from lstm_bridge.core.affine import affine, by_kernel
+from lstm_bridge.core.activations import Activation, linear
+from lstm_bridge.core.affine import affine, by_kernel, squash_number, squashed
 from lstm_bridge.core.native.ops import Inputs, Operation
-
-# The kernel's activations, by their number there.
-_BY_NUMBER: dict[int, Activation] = {0: linear, 1: mx.sigmoid, 2: mx.tanh, 3: relu}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +147,8 @@ def _fused(
     order: tuple[bool, bool],
     activation: Activation,
 ) -> list[mx.array] | None:
-    number = next((n for n, known in _BY_NUMBER.items() if known is activation), None)
-    if number is None:
+    number = squash_number(activation)
+    if not number and activation is not linear:
         return None
     own = (weights.Wx, weights.Wh, weights.bias, weights.bias_h)
     return _RNN.fused((x, *own, h, mask), (*order, number))
@@ -162,7 +159,8 @@ def _composed(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
     assert x is not None
     assert Wx is not None
     assert Wh is not None
-    weights, phi = SimpleRNNWeights(Wx, Wh, bias, bias_h), _BY_NUMBER[int(settings[2])]
+    weights = SimpleRNNWeights(Wx, Wh, bias, bias_h)
+    phi = partial(squashed, number=int(settings[2]))
     if x.ndim < recurrence.AXES:
         return [advance(weights, x, h, phi)] * 2
     reverse, zero_masked = bool(settings[0]), bool(settings[1])

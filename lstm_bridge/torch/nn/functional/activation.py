@@ -21,7 +21,7 @@ from lstm_bridge.torch.dtypes import float_dtype
 
 def relu(input: mx.array, inplace: bool = False) -> mx.array:  # noqa: A002
     """``max(x, 0)``; the gradient at 0 is 0, as in torch."""
-    y = core_affine.fused_relu(input)
+    y = core_affine.fused_squash(input, core.relu)
     if y is not None:
         return y
     return mx.where(input > 0, input, mx.zeros_like(input) * _not_a_number(input))
