@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
 NATIVE = Path("lstm_bridge/core/native")
-FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-fno-strict-aliasing", "-pthread"]
+FLAGS = ["-std=c++20", "-O3", "-g0", "-fvisibility=hidden", "-fno-strict-aliasing", "-pthread"]
 
 
 def compiles():

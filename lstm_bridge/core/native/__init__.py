@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -21,6 +23,9 @@ import mlx.core as mx
 
 from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.weights import LSTMWeights
+
+_NAME = "lstm_bridge.core.native._fused"
+_SECTIONS = (40, 48), (58, 60), (60, 62)  # in an ELF header: their table's place, width and length
 
 _off = ContextVar("lstm_bridge_native_off", default=False)
 
@@ -217,16 +222,32 @@ def serving() -> ModuleType | None:
 def _load() -> _Loaded:
     if os.environ.get("LSTM_BRIDGE_NATIVE", "1") == "0":
         return _Loaded(None, "turned off by LSTM_BRIDGE_NATIVE=0")
-    try:
-        module = import_module("lstm_bridge.core.native._fused")
-    except ModuleNotFoundError:
-        return _Loaded(None, "not built: no C++20 compiler was found at installation")
-    except ImportError as error:
-        return _Loaded(None, f"not loadable: {error}")
+    found = find_spec(_NAME)
+    if found is None or found.origin is None:
+        return _Loaded(None, "not built: the installation had no C++20 compiler, or it failed")
+    if not _is_whole(Path(found.origin)):
+        return _Loaded(None, f"not loadable: {found.origin} is cut off")
     running = str(mx.__version__)  # type: ignore[attr-defined]  # missing in mlx's stubs
+    try:
+        module = import_module(_NAME)
+    except ImportError as error:
+        return _Loaded(None, f"not loadable with mlx {running}: {error}")
     if module.mlx_version != running:
         return _Loaded(None, f"built for mlx {module.mlx_version}, but mlx {running} is running")
     return _smoke(module)
+
+
+def _is_whole(library: Path) -> bool:
+    """Say whether an ELF file reaches to its table of sections, which is its end.
+
+    Linux maps a file that was cut off, and ends the process where it reads what is missing.
+    """
+    with library.open("rb") as file:
+        head = file.read(64)
+    if head[:6] != b"\x7fELF\2\1":  # 64 bits, little-endian; other systems' loaders look themselves
+        return True
+    start, each, count = (int.from_bytes(head[k:m], "little") for k, m in _SECTIONS)
+    return start + each * count <= library.stat().st_size
 
 
 def _smoke(module: ModuleType) -> _Loaded:
