@@ -22,9 +22,7 @@ print(native.status())
 """
 
 
-def loaded(
-    name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> native.Status:
+def loaded(name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> native.Status:
     """What is found of a module of that name and code in place of the kernel's."""
     (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "lasting.hpp"
 #include "mlx/allocator.h"
 #include "threads.hpp"
 
@@ -52,11 +53,7 @@ class Store {
   std::vector<Shared> pieces_;  // the oldest first
 };
 
-// Never destroyed: arrays may end after us.
-Store& store() {
-  static Store* const it = new Store;
-  return *it;
-}
+Store& store() { return lasting<Store>(); }
 
 }  // namespace
 

@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "lasting.hpp"
+
 #if defined(__linux__)
 #include <sched.h>
 #include <sys/mman.h>
@@ -155,11 +157,8 @@ class Pool {
   std::atomic<int> next_{0}, helpers_{kClosed};
 };
 
-// Never destroyed: its workers wait for the next call until the process ends.
-Pool& pool() {
-  static Pool* const it = new Pool;
-  return *it;
-}
+// Its workers wait for the next call until the process ends.
+Pool& pool() { return lasting<Pool>(); }
 
 constexpr std::size_t kLine = 64, kLargePage = std::size_t{2} << 20;
 constexpr std::size_t kKept = std::size_t{128} << 20;  // bytes that a thread keeps between calls
