@@ -15,6 +15,7 @@
 
 #include "cells_test.hpp"
 #include "dense_test.hpp"
+#include "half_test.hpp"
 #include "kernel.hpp"
 #include "one_state_test.hpp"
 
@@ -302,62 +303,6 @@ void check_activations(const lstm_bridge::Variant& variant) {
   if (worst_s > 3 || worst_t > 2) ++failures;
 }
 
-// The nearest number that half precision has, by looking at all of them in order.
-double near_half(double v, const Doubles& positive, double top) {
-  const double a = std::abs(v);
-  if (a >= top) return std::copysign(std::numeric_limits<double>::infinity(), v);
-  const auto above = std::lower_bound(positive.begin(), positive.end(), a);
-  if (above == positive.end()) return std::copysign(positive.back(), v);
-  if (above == positive.begin()) return std::copysign(*above, v);
-  const double low = *(above - 1), high = *above;
-  const bool up = a - low > high - a ||
-                  (a - low == high - a && (above - positive.begin()) % 2 == 0);
-  return std::copysign(up ? high : low, v);
-}
-
-// All halves to float32; floats at, beside and between halves, and at the ends, back.
-void check_halves(const lstm_bridge::Variant& variant, lstm_bridge::Half kind) {
-  const bool half = kind == lstm_bridge::Half::kFloat16;
-  const int mantissa = half ? 10 : 7, bias = half ? 15 : 127;
-  std::vector<std::uint16_t> all(1 << 16), back(all.size());
-  Floats wide(all.size());
-  for (std::size_t k = 0; k < all.size(); ++k) all[k] = static_cast<std::uint16_t>(k);
-  variant.widen(kind, static_cast<Index>(all.size()), all.data(), wide.data());
-  Doubles positive;
-  int wrong = 0;
-  for (int k = 0; k < 1 << 15; ++k) {
-    const int exponent = k >> mantissa, digits = k & ((1 << mantissa) - 1);
-    const double exact = std::ldexp(exponent ? digits + (1 << mantissa) : digits,
-                                    std::max(exponent, 1) - bias - mantissa);
-    if (exponent == 2 * bias + 1) {
-      wrong += digits ? !std::isnan(wide[k]) || !std::isnan(wide[k + (1 << 15)])
-                      : !std::isinf(wide[k]) || wide[k] < 0 || wide[k + (1 << 15)] != -wide[k];
-      continue;
-    }
-    positive.push_back(exact);
-    wrong += wide[k] != exact || wide[k + (1 << 15)] != -exact || std::signbit(wide[k]);
-  }
-  Floats given;
-  for (std::size_t k = 0; k < positive.size(); ++k) {
-    const double next = k + 1 < positive.size() ? positive[k + 1] : 2 * positive[k];
-    for (const double at : {positive[k], (positive[k] + next) / 2}) {
-      const float v = static_cast<float>(at);
-      for (const float w : {v, std::nextafter(v, 0.0f), std::nextafter(v, 1e38f)})
-        given.push_back(given.size() % 2 ? w : -w);
-    }
-  }
-  given.insert(given.end(), {std::numeric_limits<float>::max(), HUGE_VALF, -HUGE_VALF, NAN, 1e-45f});
-  back.resize(given.size());
-  variant.narrow(kind, static_cast<Index>(given.size()), given.data(), back.data());
-  const double top = positive.back() + (positive.back() - positive[positive.size() - 2]) / 2;
-  for (std::size_t k = 0; k < given.size(); ++k) {
-    const double found = wide[back[k]], expected = near_half(given[k], positive, top);
-    wrong += std::isnan(given[k]) ? !std::isnan(found)
-                                  : found != expected || std::signbit(found) != std::signbit(expected);
-  }
-  if (wrong) std::printf("%s: %d wrong conversions, %d\n", variant.name, wrong, mantissa), ++failures;
-}
-
 }  // namespace
 
 int main() {
@@ -368,8 +313,7 @@ int main() {
                             {2, 1, 9, 420, 420}, {2, 14, 210, 96, 96}};
   for (const lstm_bridge::Variant* v = lstm_bridge::variants(); v->name; ++v) {
     check_activations(*v);
-    check_halves(*v, lstm_bridge::Half::kFloat16);
-    check_halves(*v, lstm_bridge::Half::kBFloat16);
+    failures += half_test::run(*v);
     control(*v);
     lstm_bridge::choose(v->name);
     failures += cells_test::run(v->name);

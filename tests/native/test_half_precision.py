@@ -183,6 +183,33 @@ def test_small_calls_are_computed_at_once_and_the_rest_by_the_kernel(
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("H", [18, 32])
+def test_weights_are_read_in_any_order_of_their_axes(variant: str, H: int, dtype: mx.Dtype) -> None:
+    """By rows and by columns, as Keras keeps them, in steps and in sequences."""
+    shapes = ((N, D), (N, H), (N, H), (4 * H, D), (4 * H, H), (4 * H,))
+    x, h, c, Wx, Wh, bias = (draw(*shape, scale=0.25).astype(dtype) for shape in shapes)
+    steps = mx.stack([x, -x, x + x])
+    columns = [mx.contiguous(W.T).T for W in (Wx, Wh)]
+    with mx.stream(mx.cpu):
+        mx.eval(steps, columns)
+        for W, V in ((Wx, Wh), columns):
+            cases: list[Call] = [
+                lambda *a: native.cell(a[0], *a[4:7], None, *a[2:4]) or (),
+                lambda *a: native.lstm(
+                    LSTMWeights(*a[4:7]), a[1], *a[2:4], reverse=False, mask=None,
+                    zero_masked=False, cells=True,
+                ) or (),
+            ]  # fmt: skip
+            for call in cases:
+                given = (x, steps, h, c, W, V, bias)
+                exact = call(*(a.astype(mx.float32) for a in given))
+                ours = call(*given)
+                assert len(ours) == len(exact) > 0
+                for a, b in zip(ours, exact, strict=True):
+                    assert mx.array_equal(a, b.astype(dtype)), variant
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_every_number_is_converted_as_mlx_does(variant: str, dtype: mx.Dtype) -> None:
     """All halves, times some: exact in float32, then ties, overflows and subnormal numbers."""
     halves = mx.arange(2**16, dtype=mx.uint32).astype(mx.uint16).view(dtype)

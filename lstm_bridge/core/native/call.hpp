@@ -29,7 +29,8 @@ struct Call {
 
   Weights weights(Scratch& scratch) const {
     return {matrix(at[kWx]), matrix(at[kWh]), matrix(at[kWp]),
-            contiguous<float>(at[kBias], scratch), contiguous<float>(at[kBiasH], scratch)};
+            contiguous<float>(at[kBias], scratch), contiguous<float>(at[kBiasH], scratch),
+            at[kWh].half};
   }
 
   Inputs inputs(Scratch& scratch) const {

@@ -10,7 +10,7 @@
 namespace lstm_bridge {
 namespace {
 
-bool is_half(mx::Dtype dtype) { return dtype == mx::float16 || dtype == mx::bfloat16; }
+bool is_half(mx::Dtype dtype) { return half_of(dtype) != Half::kNone; }
 
 mx::array cast(const mx::array& a, mx::Dtype to);
 
@@ -18,7 +18,6 @@ mx::array cast(const mx::array& a, mx::Dtype to);
 struct Copy {
   View from;
   std::size_t count = 0;
-  bool whole = false;  // any order
   bool widens = false;
   Half half = Half::kFloat16;
   void* to = nullptr;
@@ -27,11 +26,10 @@ struct Copy {
   Copy(const mx::array& in, mx::array& out)
       : from(in),
         count(in.size()),
-        whole(in.flags().contiguous && in.data_size() == in.size()),
         widens(out.dtype() == mx::float32),
-        half((widens ? in : out).dtype() == mx::float16 ? Half::kFloat16 : Half::kBFloat16) {
+        half(half_of((widens ? in : out).dtype())) {
     auto memory = mx::allocator::malloc(out.nbytes());
-    if (whole) {
+    if (from.whole) {
       out.set_data(std::move(memory), count, in.strides(), in.flags());
     } else {
       out.set_data(std::move(memory));
@@ -43,10 +41,10 @@ struct Copy {
     Scratch scratch;
     const auto n = static_cast<std::ptrdiff_t>(count);
     if (widens) {
-      const void* const halves = whole ? from.data : contiguous<std::uint16_t>(from, scratch);
+      const void* const halves = from.whole ? from.data : contiguous<std::uint16_t>(from, scratch);
       variant().widen(half, n, static_cast<const std::uint16_t*>(halves), static_cast<float*>(to));
     } else {
-      const void* const floats = whole ? from.data : contiguous<float>(from, scratch);
+      const void* const floats = from.whole ? from.data : contiguous<float>(from, scratch);
       variant().narrow(half, n, static_cast<const float*>(floats), static_cast<std::uint16_t*>(to));
     }
   }
@@ -108,6 +106,36 @@ std::optional<mx::Dtype> precision(const std::vector<const mx::array*>& arrays, 
     own = !own || one == *own ? one : mx::float32;
   }
   return own;
+}
+
+View wide(const View& v, Scratch& scratch) {
+  if (v.half == Half::kNone) return v;
+  const std::ptrdiff_t count = v.size();
+  float* const to = scratch.floats(count);
+  Scratch between;
+  const auto* const from = v.whole ? static_cast<const std::uint16_t*>(v.data)
+                                   : contiguous<std::uint16_t>(v, between);
+  variant().widen(v.half, count, from, to);
+  View floats = v;
+  floats.data = to;
+  floats.half = Half::kNone;
+  if (v.whole) return floats;
+  floats.compact = floats.whole = true;
+  std::ptrdiff_t step = 1;
+  for (int k = v.rank; k-- > 0; step *= v.shape[k]) floats.strides[k] = step;
+  return floats;
+}
+
+Written::Written(mx::Shape shape, mx::Dtype own, Scratch& scratch)
+    : array_(empty(std::move(shape), own)),
+      floats_(is_half(own) ? scratch.floats(static_cast<std::ptrdiff_t>(array_.size()))
+                           : array_.data<float>()) {}
+
+mx::array Written::done() {
+  if (is_half(array_.dtype()))
+    variant().narrow(half_of(array_.dtype()), static_cast<std::ptrdiff_t>(array_.size()), floats_,
+                     array_.data<std::uint16_t>());
+  return array_;
 }
 
 mx::array widened(const mx::array& a) {

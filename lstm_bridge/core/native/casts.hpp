@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "mlx/array.h"
+#include "views.hpp"
 
 namespace lstm_bridge {
 
@@ -14,6 +15,21 @@ using MaybeResults = std::optional<std::vector<mlx::core::array>>;
 // where a mixture is allowed. None for others.
 std::optional<mlx::core::Dtype> precision(const std::vector<const mlx::core::array*>& arrays,
                                           bool mixture);
+
+// What stands there in float32.
+View wide(const View& v, Scratch& scratch);
+
+// An output that the kernel writes in float32, in its own precision.
+class Written {
+ public:
+  Written(mlx::core::Shape shape, mlx::core::Dtype own, Scratch& scratch);
+  float* data() const { return floats_; }
+  mlx::core::array done();  // once the kernel has written it
+
+ private:
+  mlx::core::array array_;
+  float* floats_;
+};
 
 // The array in float32, or float32 in another precision; at the call where the array is there.
 mlx::core::array widened(const mlx::core::array& a);

@@ -1,7 +1,7 @@
 // The fused LSTM of one layer, one direction, without any knowledge of MLX or Python.
 //
 // Shape letters: N batch, L length, D input, H hidden, P projection (P = H without one).
-// Gates stand in the order i, f, g, o. All numbers are float32.
+// Gates stand in the order i, f, g, o. All numbers are float32, but for weights in half precision.
 #pragma once
 
 #include <cstddef>
@@ -9,12 +9,23 @@
 
 namespace lstm_bridge {
 
+// Half precision as it lies in memory.
+struct Float16 {
+  std::uint16_t bits;
+};
+struct BFloat16 {
+  std::uint16_t bits;
+};
+enum class Half { kNone, kFloat16, kBFloat16 };
+
 // A matrix that is read with any strides (in elements), so that transposed views need no copy.
-struct Matrix {
-  const float* data = nullptr;
+template <class T>
+struct MatrixOf {
+  const T* data = nullptr;
   std::ptrdiff_t row = 0;
   std::ptrdiff_t column = 0;
 };
+using Matrix = MatrixOf<float>;
 
 struct Shape {
   std::ptrdiff_t L = 0, N = 0, D = 0, H = 0, P = 0;
@@ -33,6 +44,8 @@ struct Weights {
   Matrix Wp;                    // [P, H], or no data
   const float* bias = nullptr;    // [4H], or null
   const float* bias_h = nullptr;  // [4H], added to it, or null
+  // What the matrices' data points to, in truth; the forward pass of the LSTM reads it.
+  Half half = Half::kNone;
 };
 
 struct Inputs {
@@ -85,8 +98,6 @@ struct Gradients {
 };
 
 struct Cells;
-
-enum class Half { kFloat16, kBFloat16 };
 
 // One instruction set's code.
 struct Variant {

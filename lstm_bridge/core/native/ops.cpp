@@ -202,21 +202,21 @@ class There : public Operation {
 };
 
 Arrays at_once(const OpKind& kind, const MaybeArrays& inputs, const Settings& settings,
-               const std::vector<mx::Shape>& shapes) {
+               const std::vector<mx::Shape>& shapes, mx::Dtype own) {
+  Scratch scratch;
   OpCall call{{}, settings};
-  for (const auto& one : inputs) call.in.push_back(one ? View(*one) : View());
-  Arrays all;
+  for (const auto& one : inputs) call.in.push_back(one ? wide(View(*one), scratch) : View());
+  std::vector<Written> all;
   Places out;
-  for (const auto& shape : shapes) {
-    all.push_back(empty(shape));
-    out.push_back(all.back().data<float>());
-  }
+  for (const auto& shape : shapes) out.push_back(all.emplace_back(shape, own, scratch).data());
   kind.forward(call, out);
-  return all;
+  Arrays done;
+  for (Written& one : all) done.push_back(one.done());
+  return done;
 }
 
-std::optional<Arrays> run_wide(const OpKind* kind, const MaybeArrays& inputs,
-                               const Settings& settings) {
+std::optional<Arrays> run(const OpKind* kind, const MaybeArrays& inputs, const Settings& settings,
+                          mx::Dtype own) {
   Request request{kind, {}, settings, {}};
   Arrays given;
   bool traced = false;
@@ -224,7 +224,7 @@ std::optional<Arrays> run_wide(const OpKind* kind, const MaybeArrays& inputs,
     request.present.push_back(one.has_value());
     if (!one) continue;
     const bool mask = static_cast<int>(request.present.size()) == kind->mask + 1;
-    if (one->dtype() != (mask ? mx::bool_ : mx::float32)) return std::nullopt;
+    if (mask != (one->dtype() == mx::bool_)) return std::nullopt;
     given.push_back(*one);
     traced = traced || one->is_tracer();
   }
@@ -233,14 +233,15 @@ std::optional<Arrays> run_wide(const OpKind* kind, const MaybeArrays& inputs,
   if (!traced) shapes.resize(static_cast<std::size_t>(kind->outputs));
   if (!traced && kind->work(inputs) <= kAtOnce &&
       std::all_of(given.begin(), given.end(), [](const auto& a) { return a.is_available(); }))
-    return at_once(*kind, inputs, settings, shapes);
+    return at_once(*kind, inputs, settings, shapes, own);
+  for (auto& one : given) one = widened(one);
   request.shapes = shapes;
   const std::vector<mx::Dtype> dtypes(shapes.size(), mx::float32);
   auto all = mx::array::make_arrays(
       std::move(shapes), dtypes,
       std::make_shared<There>(mx::default_stream(mx::Device::cpu), std::move(request)), given);
   all.erase(all.begin() + kind->outputs, all.end());
-  return all;
+  return narrowed(std::move(all), own);
 }
 
 }  // namespace
@@ -254,12 +255,7 @@ std::optional<Arrays> run_op(const std::string& name, const MaybeArrays& inputs,
   std::vector<const mx::array*> all;
   for (const auto& one : inputs) all.push_back(one ? &*one : nullptr);
   const auto own = precision(all, false);
-  if (!own) return std::nullopt;
-  if (*own == mx::float32) return run_wide(kind, inputs, settings);
-  MaybeArrays wide = inputs;
-  for (auto& one : wide)
-    if (one) one = widened(*one);
-  return narrowed(run_wide(kind, wide, settings), *own);
+  return own ? run(kind, inputs, settings, *own) : std::nullopt;
 }
 
 bool set_composed_op(const std::string& name, ComposedOp f) {

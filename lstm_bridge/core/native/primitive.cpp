@@ -240,13 +240,6 @@ void set_composed(Composed f) {
   composed = new Composed(std::move(f));
 }
 
-bool served(const Given& given) {
-  if (mx::default_device().type != mx::Device::cpu) return false;
-  for (int k = 0; k < kPlaces; ++k)
-    if (given[k] && given[k]->dtype() != (k == kMask ? mx::bool_ : mx::float32)) return false;
-  return true;
-}
-
 bool fits(const Given& given, int L, int N, int D) {
   const auto has = [&](Place place, std::initializer_list<int> wanted) {
     if (!given[place]) return true;

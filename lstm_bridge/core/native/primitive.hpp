@@ -13,8 +13,6 @@ using Maybe = std::optional<mx::array>;
 
 inline const mx::array* at(const Maybe& maybe) { return maybe ? &*maybe : nullptr; }
 
-// Whether this device and these dtypes are the kernel's.
-bool served(const Given& given);
 // Whether weights and mask fit without broadcasting: the kernel reads them by these sizes.
 bool fits(const Given& given, int L, int N, int D);
 // Whether the initial states do, [N, P] and [N, H].

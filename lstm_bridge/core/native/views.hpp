@@ -19,16 +19,27 @@ namespace mx = mlx::core;
 
 using Arrays = std::vector<mx::array>;
 
+inline Half half_of(mx::Dtype dtype) {
+  if (dtype == mx::float16) return Half::kFloat16;
+  return dtype == mx::bfloat16 ? Half::kBFloat16 : Half::kNone;
+}
+
 // An input as the kernel's own thread will read it, of at most four axes; it holds no array.
 struct View {
   const void* data = nullptr;
   int rank = 0;
   std::ptrdiff_t shape[4] = {1, 1, 1, 1}, strides[4] = {0, 0, 0, 0};
   bool compact = false;
+  bool whole = false;  // without gaps, its axes in any order
+  Half half = Half::kNone;
 
   View() = default;
   explicit View(const mx::array& a)
-      : data(a.data<char>()), rank(static_cast<int>(a.ndim())), compact(a.flags().row_contiguous) {
+      : data(a.data<char>()),
+        rank(static_cast<int>(a.ndim())),
+        compact(a.flags().row_contiguous),
+        whole(a.flags().contiguous && a.data_size() == a.size()),
+        half(half_of(a.dtype())) {
     for (int k = 0; k < rank; ++k) {
       shape[k] = a.shape(k);
       strides[k] = a.strides(k);
@@ -130,10 +141,10 @@ inline Matrix matrix(const View& v) {
 // quarter of that.
 constexpr double kAtOnce = 16e6;
 
-inline mx::array empty(mx::Shape shape) {
-  std::size_t bytes = sizeof(float);
+inline mx::array empty(mx::Shape shape, mx::Dtype dtype) {
+  std::size_t bytes = mx::size_of(dtype);
   for (const auto n : shape) bytes *= static_cast<std::size_t>(n);
-  return mx::array(mx::allocator::malloc(bytes), std::move(shape), mx::float32);
+  return mx::array(mx::allocator::malloc(bytes), std::move(shape), dtype);
 }
 
 inline float* allocate(mx::array& a) {
