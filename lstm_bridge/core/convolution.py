@@ -5,6 +5,7 @@ Shape letters: N batch, C channels, F filters; K a window's size along one axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -200,4 +201,4 @@ def windows_of(
         starts = mx.arange(count) * strides[axis]
         index = starts[:, None] + mx.arange(windows[axis])[None, :]
         x = mx.moveaxis(mx.take(x, index, axis=axis + 1), axis + 2, -1)
-    return x.reshape(*x.shape[: rank + 2], -1)
+    return x.reshape(*x.shape[: rank + 2], math.prod(windows))

@@ -21,6 +21,8 @@ _MOST_AXES = 4
 
 def softmax(x: mx.array, axis: int | Sequence[int] = -1) -> mx.array:
     """``exp(x) / sum exp(x)`` along an axis, or over several."""
+    if not x.size:
+        return x
     axes = [axis] if isinstance(axis, int) else list(axis)
     y = fused_softmax(x, axes[0]) if len(axes) == 1 else None
     return mx.softmax(x, axis=axes) if y is None else y
@@ -28,13 +30,15 @@ def softmax(x: mx.array, axis: int | Sequence[int] = -1) -> mx.array:
 
 def exact_softmax(x: mx.array, axis: int = -1) -> mx.array:
     """Return the softmax to float32's precision, which MLX's own lacks on a CPU."""
+    if not x.size:
+        return x
     y = fused_softmax(x, axis)
     return _composed_softmax(x, axis) if y is None else y
 
 
 def fused_softmax(x: mx.array, axis: int = -1) -> mx.array | None:
     """Return the softmax along an axis by the kernel, or None where it does not serve."""
-    if not DENSE_SERVES or not x.ndim:
+    if not DENSE_SERVES or not x.ndim or not x.size:
         return None
     last = axis in (-1, x.ndim - 1)
     rows = x if last else mx.moveaxis(x, axis, -1)
@@ -57,6 +61,8 @@ def layer_norm(x: mx.array, gamma: mx.array | None, beta: mx.array | None, eps: 
     Returns:
         ``[..., D]``.
     """
+    if not x.size:  # MLX's own cannot do nothing
+        return x
     if DENSE_SERVES and x.ndim:
         ones = mx.ones(x.shape[-1:], x.dtype) if gamma is None else gamma
         done = _LAYER_NORM.fused((_few_axes(x), ones, beta), (eps,))

@@ -17,6 +17,8 @@ Step = Callable[[mx.array, mx.array], mx.array]
 AXES = 3
 """Of a batch of sequences; a single step has fewer."""
 
+SPAN = 64  # parts of one split: MLX keeps with each of them a list of the others
+
 
 class Direction(Protocol):
     """One direction of one layer: inputs and the first state to outputs and the last state."""
@@ -55,11 +57,11 @@ def run(
     Returns:
         Outputs ``[L, N, H]`` and the last state ``[N, H]``.
     """
-    L = len(zx)
+    L, zxs = len(zx), steps(zx)
     y = mx.zeros_like(h)
     ys: list[mx.array] = [y] * L
     for t in reversed(range(L)) if reverse else range(L):
-        h_next = step(zx[t], h)
+        h_next = step(zxs[t], h)
         if mask is None:
             h = y = h_next
         else:
@@ -92,17 +94,31 @@ def run_layers(
         Outputs ``[L, N, directions·H]`` and last states ``[layers·directions, N, H]``.
     """
     hs: list[mx.array] = []
+    starts: Sequence[mx.array | None] = (
+        steps(h0) if h0 is not None else [None] * sum(map(len, layers))
+    )
     for depth, directions in enumerate(layers):
         if depth and dropout > 0:
             x = nn.Dropout(dropout)(x) if dropout < 1 else mx.zeros_like(x)
         outputs = []
         for direction, backward in zip(directions, (False, True), strict=False):
-            start = None if h0 is None else h0[len(hs)]
-            y, h = direction(x, start, reverse=backward, mask=mask, zero_masked=True)
+            y, h = direction(x, starts[len(hs)], reverse=backward, mask=mask, zero_masked=True)
             outputs.append(y)
             hs.append(h)
         x = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=-1)
     return x, mx.stack(hs)
+
+
+def steps(a: mx.array) -> list[mx.array]:
+    """Return every step of ``[L, ...]``.
+
+    The gradient of an index is as large as all of a: of one for each step it would be quadratic in
+    L, and MLX 0.32 ends the process where the batch is empty. That of a split is one concatenation.
+    """
+    if not len(a):
+        return []
+    spans = mx.split(a, list(range(SPAN, len(a), SPAN)))
+    return [mx.squeeze(one, 0) for span in spans for one in mx.split(span, len(span))]
 
 
 def start(h: mx.array | None, zx: mx.array, H: int) -> mx.array:

@@ -41,7 +41,7 @@ def linear_recurrence(f: mx.array, u: mx.array, c0: mx.array) -> mx.array:
     ends = linear_recurrence(decays[-1][:, 0], states[-1][:, 0], c0)
     begins = mx.concatenate([mx.broadcast_to(c0, ends[0].shape)[None], ends[:-1]])
     c = mx.concatenate(states, axis=1) + mx.concatenate(decays, axis=1) * begins[:, None]
-    return c.reshape(-1, *c.shape[2:])[:L]
+    return mx.flatten(c, 0, 1)[:L]
 
 
 def _positions(a: mx.array, fill: float) -> list[mx.array]:
@@ -50,4 +50,4 @@ def _positions(a: mx.array, fill: float) -> list[mx.array]:
     if missing:
         a = mx.concatenate([a, mx.full((missing, *a.shape[1:]), fill, a.dtype)])
     # Not sliced one by one: the gradient of a split is one concatenation.
-    return list(mx.split(a.reshape(-1, SPAN, *a.shape[1:]), SPAN, axis=1))
+    return list(mx.split(mx.unflatten(a, 0, (len(a) // SPAN, SPAN)), SPAN, axis=1))

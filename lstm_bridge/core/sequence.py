@@ -15,6 +15,7 @@ import mlx.core as mx
 from lstm_bridge.core import lstm, native
 from lstm_bridge.core.activations import Activation
 from lstm_bridge.core.affine import affine
+from lstm_bridge.core.recurrence import steps
 from lstm_bridge.core.unroll import advance, unroll
 from lstm_bridge.core.weights import LSTMWeights
 
@@ -152,7 +153,8 @@ def _run_steps(
     """Run anything, step by step."""
     L = len(x)
     zx = _project_input(x, weights, dropout.x)
-    first = zx[0] if L else mx.zeros(zx.shape[1:], zx.dtype)
+    zxs = steps(zx)
+    first = zxs[0] if L else mx.zeros(zx.shape[1:], zx.dtype)
     h = lstm.start(h, first, weights.P)
     c = lstm.start(c, first, weights.H)
     y = mx.zeros_like(h)
@@ -160,7 +162,7 @@ def _run_steps(
     cs: list[mx.array] = [c] * L
     for t in reversed(range(L)) if reverse else range(L):
         h_next, c_next = lstm.step(
-            zx[t], h, c, weights, activation, recurrent_activation, dropout.h
+            zxs[t], h, c, weights, activation, recurrent_activation, dropout.h
         )
         if mask is None:
             h, c, y = h_next, c_next, h_next

@@ -34,6 +34,7 @@ from lstm_bridge.core.maps import (
     norm_weights,
 )
 from lstm_bridge.core.native.ops import Inputs, Operation
+from lstm_bridge.core.recurrence import steps
 
 EPS = 1e-6
 CLIP = 5.0
@@ -135,11 +136,11 @@ def _loop(
     keep: mx.array | None,
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Run one layer step by step."""
-    zx = input_part(x, maps)
     hs: list[mx.array] = []
-    for t in range(len(x)):
-        h, c = step(zx[t], h if keep is None else h * keep[t], c, maps)
-        h = norm(h if residual is None else h + residual[t])
+    all_of = [[None] * len(x) if one is None else steps(one) for one in (keep, residual)]
+    for zx, kept, more in zip(steps(input_part(x, maps)), *all_of, strict=True):
+        h, c = step(zx, h if kept is None else h * kept, c, maps)
+        h = norm(h if more is None else h + more)
         hs.append(h)
     return mx.stack(hs), h, c
 

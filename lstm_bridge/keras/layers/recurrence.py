@@ -11,6 +11,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_map
 
+from lstm_bridge.core.recurrence import steps
+
 Step = Callable[[mx.array, Any], tuple[mx.array, Any]]
 
 
@@ -37,11 +39,11 @@ def step_by_step(
     Returns:
         Outputs ``[L, N, H]`` at the input's time positions, and the last states.
     """
-    L = x.shape[0]
+    L, xs = x.shape[0], steps(x)
     outputs: list[Any] = [None] * L
     before: mx.array | None = None
     for t in reversed(range(L)) if reverse else range(L):
-        output, new_states = step(x[t], states)
+        output, new_states = step(xs[t], states)
         if mask is None:
             states = new_states
         else:

@@ -44,7 +44,7 @@ def layer_norm(
             expected=f"last axes {list(tail)}",
             got=str(list(input.shape)),
         )
-    flat = input.reshape(*input.shape[: input.ndim - len(tail)], -1)
+    flat = input.reshape(*input.shape[: input.ndim - len(tail)], math.prod(tail))
     y = layer_norm_of(
         flat,
         None if weight is None else weight.reshape(-1),
