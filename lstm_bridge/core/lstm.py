@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from lstm_bridge.core.activations import Activation
+from lstm_bridge.core.activations import Activation, Gate, gate
 from lstm_bridge.core.affine import affine
 from lstm_bridge.core.weights import LSTMWeights
 
@@ -64,17 +64,20 @@ def step(
         z = mx.addmm(zx, h, weights.Wh.T)
     else:
         z = zx + mx.concatenate(per_gate(h * h_mask, weights.Wh), axis=-1)
-    h, c = gates(z, c, activation, recurrent_activation)
+    h, c = gates(z, c, activation, gate(recurrent_activation))
     if weights.Wp is not None:
         h = h @ weights.Wp.T
     return h, c
+
+
+_SIGMOID = gate(mx.sigmoid)
 
 
 def gates(
     z: mx.array,
     c: mx.array | None,
     activation: Activation = mx.tanh,
-    recurrent_activation: Activation = mx.sigmoid,
+    recurrent: Gate = _SIGMOID,
     *,
     whole: bool = False,
 ) -> tuple[mx.array, mx.array]:
@@ -85,12 +88,12 @@ def gates(
     """
     i, f, g, o = mx.split(z, 4, axis=-1)
     if whole:
-        i, f, _, o = mx.split(recurrent_activation(z), 4, axis=-1)
+        i, f, _, o = mx.split(recurrent.of(z), 4, axis=-1)
     else:
-        i, f, o = (recurrent_activation(gate) for gate in (i, f, o))
-    new = i * activation(g)
-    c = new if c is None else f * c + new
-    return o * activation(c), c
+        i, f, o = (recurrent.of(each) for each in (i, f, o))
+    new = recurrent.through(activation(g), i)
+    c = new if c is None else recurrent.through(c, f) + new
+    return recurrent.through(activation(c), o), c
 
 
 def per_gate(xs: mx.array, W: mx.array) -> list[mx.array]:

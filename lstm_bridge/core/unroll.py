@@ -21,12 +21,24 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from lstm_bridge.core import fuse, lstm
-from lstm_bridge.core.activations import sigmoid_of_many
+from lstm_bridge.core.activations import (
+    gate,
+    gate_of_many,
+    power_is_quicker,
+    sigmoid_of_many,
+    tanh_of_many,
+)
 from lstm_bridge.core.paths import is_portable
 
 _TOGETHER = 32
 """Steps that are compiled as one function, and whose gates are computed again together: those of
 all steps at once would fill the memory."""
+
+_FEW = 1024
+"""Numbers of one gate up to which the start of an operation takes longer than they do."""
+
+_TURNED_PER_STEP = 4096
+"""Weights that are turned in the time that a step gains by it."""
 
 _NOTHING = 1e-18
 """An output gate below it lets nothing through; its square is a normal number."""
@@ -76,13 +88,31 @@ def advance(
     return lstm.gates(z, None) if c is None else _gates_of_a_cpu(z, c)
 
 
-_gates_of_a_cpu = partial(lstm.gates, recurrent_activation=sigmoid_of_many, whole=True)
+_gates_of_a_cpu = partial(lstm.gates, recurrent=gate(sigmoid_of_many), whole=True)
 
 
 def _loop(zx: mx.array, Wh: mx.array, *states: mx.array) -> tuple[mx.array, ...]:
+    """The loop of operations that autodiff differentiates."""
+    return _run(fuse.fused(_fused_steps) if fuse.fuses() else _cpu_steps, zx, Wh.T, *states)
+
+
+def _quickest_loop(zx: mx.array, Wh: mx.array, *states: mx.array) -> tuple[mx.array, ...]:
+    """The loop where no derivative is taken of its operations."""
+    (L, N, width), H = zx.shape, Wh.shape[1]
+    if fuse.fuses() or not power_is_quicker(N * width, zx.dtype):
+        return _loop(zx, Wh, *states)
+    whole = N * H < _FEW
+    gates = partial(lstm.gates, recurrent=gate_of_many((N, width if whole else H)), whole=whole)
+    # A BLAS reads rows quicker, but turning large weights takes as long as many steps.
+    turned = mx.contiguous(Wh.T) if Wh.size <= _TURNED_PER_STEP * L else Wh.T
+    return _run(partial(_steps, gates), zx, turned, *states)
+
+
+def _run(
+    run: Callable[..., Any], zx: mx.array, turned: mx.array, *states: mx.array
+) -> tuple[mx.array, ...]:
     h, c = states or (None, None)
-    turned, hs, cs = Wh.T, [], []
-    run: Callable[..., Any] = fuse.fused(_fused_steps) if fuse.fuses() else _cpu_steps
+    hs, cs = [], []
     for some in _chunks(len(zx)):
         more_hs, more_cs = run(zx[some], turned, h, c)
         h, c = more_hs[-1], more_cs[-1]
@@ -156,12 +186,13 @@ def _slopes(
     z: mx.array, h: mx.array, c: mx.array, c_before: mx.array
 ) -> tuple[mx.array, mx.array, mx.array]:
     """All steps' local derivatives: of z by c (i, f, g) and h (o), of c by h, and f itself."""
-    H = h.shape[-1]
-    s = sigmoid_of_many(z)
-    i, f, _, o = mx.split(s, 4, axis=-1)
-    g = mx.tanh(z[..., 2 * H : 3 * H])
-    through_i, through_f, _, _ = mx.split(s * (1 - s), 4, axis=-1)
-    through = [through_i * g, through_f * c_before, i * (1 - g * g), h * (1 - o)]
+    i, f, g, o = mx.split(z, 4, axis=-1)
+    i, f, o = (sigmoid_of_many(each) for each in (i, f, o))
+    # What depends on g is its own slope and, a gate's product smaller, that of i: together they are
+    # exact to a rounding step, though a small g itself is not.
+    g = tanh_of_many(g)
+    new, kept = i * g, f * c_before
+    through = [new * (1 - i), kept * (1 - f), i * (1 - g * g), h * (1 - o)]
     to_c = o - h * _tanh_of_cell(h, o, c)
     return mx.concatenate(through, axis=-1), to_c, f
 
@@ -181,8 +212,24 @@ def _pull_step(
     return mx.concatenate([dc, dc, dc, dh], axis=-1) * through, dc * f
 
 
-_with_gradient: Any = mx.custom_function(_loop)
+def _tangents(
+    primals: tuple[mx.array, ...], tangents: tuple[mx.array | None, ...]
+) -> tuple[mx.array, ...]:
+    known = [mx.zeros_like(p) if t is None else t for p, t in zip(primals, tangents, strict=True)]
+    return tuple(mx.jvp(_loop, list(primals), known)[1])
+
+
+def _mapped(
+    inputs: tuple[mx.array, ...], axes: tuple[int | None, ...]
+) -> tuple[tuple[mx.array, ...], tuple[int, ...]]:
+    outputs = mx.vmap(_loop, in_axes=tuple(axes))(*inputs)
+    return tuple(outputs), (0,) * len(outputs)
+
+
+_with_gradient: Any = mx.custom_function(_quickest_loop)
 _with_gradient.vjp(_gradient)
+_with_gradient.jvp(_tangents)
+_with_gradient.vmap(_mapped)
 
 
 def _shifted(first: mx.array, steps: mx.array) -> mx.array:

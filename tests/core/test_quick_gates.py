@@ -1,0 +1,178 @@
+"""Gates that divide instead of multiplying, and their derivatives, against the float64 oracle.
+
+Shape letters: N batch, L length, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from lstm_bridge.core import lstm, native
+from lstm_bridge.core import unroll as module
+from lstm_bridge.core.activations import power_is_quicker, tanh_of_many
+from lstm_bridge.equivalence.judge import Verdict, judge
+from lstm_bridge.equivalence.oracle.gradients import backward
+from lstm_bridge.equivalence.oracle.lstm import direction
+from lstm_bridge.equivalence.oracle.lstm import run as run_oracle
+
+L = 5
+SIZES = [(8, 40), (40, 32)]
+"""N and H: all gates at once, and gate by gate."""
+
+
+@pytest.fixture(autouse=True)
+def _composed() -> Iterator[None]:
+    with native.disabled(), mx.stream(mx.cpu):
+        yield
+
+
+class Problem(NamedTuple):
+    """What a loop is given, and what its hidden states' cotangents and zx's tangents are."""
+
+    zx: mx.array  # [L, N, 4H]
+    Wh: mx.array  # [4H, H]
+    h: mx.array  # [N, H]
+    c: mx.array  # [N, H]
+    weigh: mx.array  # [L, N, H]
+    along: mx.array  # [L, N, 4H]
+
+
+def problem(N: int, H: int) -> Problem:
+    """Gates' sums of the usual size, and at every fifth place far beyond where exp overflows."""
+    rng = np.random.default_rng(N)
+    zx = rng.normal(0, 1, (L, N, 4 * H))
+    far = rng.uniform(80, 220, zx.shape) * rng.choice([-1, 1], zx.shape)
+    zx = np.where(rng.random(zx.shape) < 0.2, far, zx)
+    zx[1, :, :7], zx[2, :, 2:9] = 200, -200
+    others = ((4 * H, H), (N, H), (N, H), (L, N, H), (L, N, 4 * H))
+    arrays = (zx, *(rng.normal(0, 0.5, shape) for shape in others))
+    return Problem(*(mx.array(a.astype("f4")) for a in arrays))
+
+
+Found = list[np.ndarray[Any, Any]]
+Loop = Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]
+
+
+def ours(zx: mx.array, Wh: mx.array, h: mx.array, c: mx.array) -> mx.array:
+    return module.unroll(zx, h, c, Wh).hs
+
+
+def of_mlx(zx: mx.array, Wh: mx.array, h: mx.array, c: mx.array) -> mx.array:
+    """The source: the equations with MLX's own sigmoid, differentiated by MLX."""
+    hs = []
+    for zx_t in zx:
+        h, c = lstm.gates(zx_t + h @ Wh.T, c)
+        hs.append(h)
+    return mx.stack(hs)
+
+
+def undefended(zx: mx.array, Wh: mx.array, h: mx.array, c: mx.array) -> mx.array:
+    """Negative control: the quick loop, left to autodiff."""
+    return module._quickest_loop(zx, Wh, h, c)[0]
+
+
+def by_vjp(loop: Loop, p: Problem) -> Found:
+    y, slopes = mx.vjp(loop, list(p[:4]), [p.weigh])
+    return [np.array(a, "f8") for a in (*y, *slopes)]
+
+
+def by_jvp(loop: Loop, p: Problem) -> Found:
+    """One number per row of the batch: how the weighed outputs move along."""
+    y, tangents = mx.jvp(lambda zx: loop(zx, *p[1:4]), [p.zx], [p.along])
+    return [np.array(y[0], "f8"), np.array((tangents[0] * p.weigh).sum((0, 2)), "f8")]
+
+
+def halves(p: Problem) -> list[mx.array]:
+    return [a.reshape(*a.shape[:-2], 2, -1, a.shape[-1]) for a in (p.zx, p.h, p.c, p.weigh)]
+
+
+def by_grad_of_vmap(loop: Loop, p: Problem) -> Found:
+    zx, h, c, weigh = halves(p)
+
+    def weighed(zx: mx.array) -> mx.array:
+        y = mx.vmap(lambda *a: loop(a[0], p.Wh, a[1], a[2]), in_axes=(1, 0, 0))(zx, h, c)
+        return (y * mx.moveaxis(weigh, 1, 0)).sum()
+
+    return [np.array(mx.grad(weighed)(zx).reshape(p.zx.shape), "f8")]
+
+
+def by_vmap_of_grad(loop: Loop, p: Problem) -> Found:
+    zx, h, c, weigh = halves(p)
+
+    def slope(zx: mx.array, h: mx.array, c: mx.array, weigh: mx.array) -> mx.array:
+        return mx.grad(lambda z: (loop(z, p.Wh, h, c) * weigh).sum())(zx)
+
+    found = mx.vmap(slope, in_axes=(1, 0, 0, 1), out_axes=1)(zx, h, c, weigh)
+    return [np.array(found.reshape(p.zx.shape), "f8")]
+
+
+def truth(p: Problem, way: Callable[[Loop, Problem], Found]) -> Found:
+    zx, Wh, h, c, weigh, along = (np.array(a, "f8") for a in p)
+    run = run_oracle(direction(np.eye(zx.shape[-1]), Wh, None), zx.swapaxes(0, 1), h, c)
+    pulled = backward(run, weigh.swapaxes(0, 1))
+    y, dzx = run.y.swapaxes(0, 1), pulled.x.swapaxes(0, 1)
+    if way is by_vjp:
+        return [y, dzx, pulled.rows()[1], pulled.h0, pulled.c0]
+    return [y, (dzx * along).sum((0, 2))] if way is by_jvp else [dzx]
+
+
+def judged(loop: Loop, p: Problem, way: Callable[[Loop, Problem], Found]) -> list[Verdict]:
+    parties = way(loop, p), way(of_mlx, p), truth(p, way)
+    return [judge(*three) for three in zip(*parties, strict=True)]
+
+
+WAYS = [by_vjp, by_jvp, by_grad_of_vmap, by_vmap_of_grad]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("N", "H"), SIZES)
+def test_derivatives_are_those_of_the_oracle_however_far_gates_are_shut(
+    N: int, H: int, way: Callable[[Loop, Problem], Found]
+) -> None:
+    for verdict in judged(ours, problem(N, H), way):
+        assert verdict.passed, verdict.reason
+
+
+@pytest.mark.parametrize("way", [by_vjp, by_jvp])
+@pytest.mark.parametrize(("N", "H"), SIZES)
+def test_left_to_autodiff_the_quick_loop_would_be_caught(
+    N: int, H: int, way: Callable[[Loop, Problem], Found]
+) -> None:
+    """Negative control: such numbers make an undefended derivative NaN."""
+    if not power_is_quicker(4 * N * H, mx.float32):
+        pytest.skip("this processor's exp is quick: there is no other loop")
+    assert not all(verdict.passed for verdict in judged(undefended, problem(N, H), way))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("gate", range(4))
+@pytest.mark.parametrize(("N", "H"), SIZES)
+def test_one_odd_number_poisons_what_it_poisons_in_mlx(
+    N: int, H: int, gate: int, bad: float
+) -> None:
+    p = problem(N, H)
+    zx = np.array(p.zx)
+    zx[1, 3, gate * H + 2] = bad
+    p = p._replace(zx=mx.array(zx))
+    for mine, source in zip(by_vjp(ours, p), by_vjp(of_mlx, p), strict=True):
+        clean = np.isfinite(source)
+        if not np.isnan(bad):
+            assert np.isfinite(mine).all()
+        np.testing.assert_array_equal(np.isfinite(mine)[clean], True)
+    hs, expected = np.array(ours(*p[:4])), np.array(of_mlx(*p[:4]))
+    np.testing.assert_array_equal(np.isnan(hs), np.isnan(expected))
+    assert np.isnan(hs).any() == np.isnan(bad)
+    assert not np.isnan(np.delete(hs, 3, axis=1)).any()
+
+
+def test_tanh_of_many_is_exact_to_a_rounding_step_at_one() -> None:
+    x = np.concatenate([np.linspace(-20, 20, 20001), [-1e30, 1e30, -np.inf, np.inf]]).astype("f4")
+    source, exact = np.array(mx.tanh(mx.array(x))), np.tanh(x.astype("f8"))
+    assert judge(np.array(tanh_of_many(mx.array(x))), source, exact).passed
+    rounded = 1 - 2 / (1 + mx.power(7.39, mx.minimum(mx.array(x), 40.0)))
+    assert not judge(np.array(rounded), source, exact).passed
