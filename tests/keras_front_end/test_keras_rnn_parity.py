@@ -98,6 +98,29 @@ def test_swapped_kernels_are_caught(twins: SimpleNamespace, kind: str) -> None:
     twin.assert_caught(question, swapped)
 
 
+def started(lib: Any, kind: str, dtype: str) -> Any:
+    """A layer whose cell begins elsewhere than at zero."""
+
+    class Started(getattr(lib.layers, kind)):  # type: ignore[misc]
+        def get_initial_state(self, batch_size: int | None = None) -> Any:
+            return [state + 0.5 for state in super().get_initial_state(batch_size=batch_size)]
+
+    return lib.layers.RNN(Started(3, dtype=dtype), return_sequences=True, dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "SimpleRNNCell"])
+def test_a_cell_s_own_initial_states_are_taken(twins: SimpleNamespace, kind: str) -> None:
+    twin = twins.build(lambda lib, dtype: started(lib, kind, dtype), (N, L, D), 5)
+    question = twins.Question(twins.distinct((N, L, D), 9))
+    twin.assert_same(question)
+
+    def from_zero(layer: Any, question: Any) -> Any:
+        type(layer.cell).get_initial_state = type(layer.cell).__mro__[1].get_initial_state
+        return twins.ask_ours(layer, question)
+
+    twin.assert_caught(question, from_zero)
+
+
 @pytest.mark.parametrize("kind", ["one", "list", "own"])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_stateful_layers_go_on_where_they_stopped(

@@ -47,6 +47,39 @@ def test_small_sequences_of_what_is_there_are_computed_at_the_call() -> None:
     assert "LSTMBridge" in graph(lambda: outputs(large, p)[0])
 
 
+@needs_kernel
+def test_so_are_those_of_views_of_it() -> None:
+    p = problem((3, 4, 5, 6))
+    a = arrays(p)
+    bases = {
+        "x": a["x"].swapaxes(0, 1) + 0,
+        "Wh": a["Wh"].T + 0,
+        "h": mx.stack([a["h"], a["h"]]),
+        "c": a["c"][None] + 0,
+    }
+
+    def views() -> dict[str, mx.array]:
+        return a | {
+            "x": bases["x"].swapaxes(0, 1),
+            "Wh": bases["Wh"].T,
+            "h": bases["h"][1:].squeeze(0),
+            "c": bases["c"].squeeze(0),
+        }
+
+    assert "LSTMBridge" in graph(lambda: outputs(views(), p)[0]), "of what is not there yet"
+    mx.eval(bases)
+    assert "LSTMBridge" not in graph(lambda: outputs(views(), p)[0])
+    with mx.stream(mx.cpu):
+        for of_views, plain in zip(outputs(views(), p), outputs(a, p), strict=True):
+            assert mx.array_equal(of_views, plain)
+        x = views()["x"]
+        by_view, plain = (
+            mx.grad(lambda Wh, x=x: outputs(a | {"x": x, "Wh": Wh}, p)[0].sum())(a["Wh"])
+            for x in (x, a["x"])
+        )
+        assert mx.array_equal(by_view, plain)
+
+
 def test_it_can_be_turned_off() -> None:
     p = problem((2, 3, 4, 5))
     with native.disabled():

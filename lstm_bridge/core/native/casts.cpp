@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "at_hand.hpp"
 #include "mlx/ops.h"
 #include "mlx/primitives.h"
 #include "views.hpp"
@@ -83,7 +84,7 @@ class Cast : public mx::Primitive {
 
 mx::array cast(const mx::array& a, mx::Dtype to) {
   if (a.ndim() > 3) return mx::astype(a, to);
-  const bool now = !a.is_tracer() && static_cast<double>(a.size()) <= kAtOnce && a.is_available();
+  const bool now = static_cast<double>(a.size()) <= kAtOnce && at_hand(a);
   if (!now)
     return mx::array(a.shape(), to,
                      std::make_shared<Cast>(mx::default_stream(mx::Device::cpu), to), {a});

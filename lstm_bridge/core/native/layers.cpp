@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "at_hand.hpp"
 #include "casts.hpp"
 #include "mlx/device.h"
 #include "mlx/ops.h"
@@ -19,9 +20,8 @@ double operations(double steps, const Given& g) {
 
 // Nothing of it is traced, and there is nothing to wait for.
 bool all_there(const Given& given) {
-  return std::all_of(given, given + kPlaces, [](const mx::array* a) {
-    return !a || (!a->is_tracer() && a->is_available());
-  });
+  return std::all_of(given, given + kPlaces,
+                     [](const mx::array* a) { return !a || at_hand(*a); });
 }
 
 // As the kernel reads them at once: weights in half precision as they lie, if all are of the same,

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "at_hand.hpp"
 #include "casts.hpp"
 #include "mlx/device.h"
 #include "mlx/ops.h"
@@ -232,7 +233,7 @@ std::optional<Arrays> run(const OpKind* kind, const MaybeArrays& inputs, const S
   if (shapes.empty()) return std::nullopt;
   if (!traced) shapes.resize(static_cast<std::size_t>(kind->outputs));
   if (!traced && kind->work(inputs) <= kAtOnce &&
-      std::all_of(given.begin(), given.end(), [](const auto& a) { return a.is_available(); }))
+      std::all_of(given.begin(), given.end(), at_hand))
     return at_once(*kind, inputs, settings, shapes, own);
   for (auto& one : given) one = widened(one);
   request.shapes = shapes;

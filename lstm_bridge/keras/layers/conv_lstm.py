@@ -13,7 +13,6 @@ import mlx.core as mx
 from lstm_bridge.core import conv_lstm
 from lstm_bridge.errors import ShapeError
 from lstm_bridge.keras import activations, initializers
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.dropout_rnn_cell import DropoutRNNCell
 from lstm_bridge.keras.layers.layer import Layer
@@ -95,7 +94,7 @@ class ConvLSTMCell(DropoutRNNCell, WeightedLayer):
 
     def canonical_weights(self) -> conv_lstm.ConvLSTMWeights:
         """Return the weights in the compute dtype, and how the windows move."""
-        dtype = to_mlx(self.compute_dtype)
+        dtype = self.compute_type
         bias = None if self.bias is None else self.bias.astype(dtype)
         kernel, recurrent = self.kernel.astype(dtype), self.recurrent_kernel.astype(dtype)
         moves = (self.strides, self.padding, self.dilation_rate)
@@ -129,7 +128,7 @@ class ConvLSTMCell(DropoutRNNCell, WeightedLayer):
 
     def get_initial_state(self, batch_size: int) -> list[mx.array]:
         """Return zeros for h and c."""
-        shape, dtype = (batch_size, *self._state_shape), to_mlx(self.compute_dtype)
+        shape, dtype = (batch_size, *self._state_shape), self.compute_type
         return [mx.zeros(shape, dtype), mx.zeros(shape, dtype)]
 
     def compute_output_shape(self, input_shape: Shape, states_shape: Shape = None) -> Any:

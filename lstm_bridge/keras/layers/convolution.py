@@ -13,7 +13,6 @@ from lstm_bridge.core.affine import affine
 from lstm_bridge.core.convolution import conv
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras import activations
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.parts import (
@@ -85,7 +84,7 @@ class ConvLayer(WeightedLayer):
         return self.activation(y)  # type: ignore[no-any-return]
 
     def _weight(self, name: str) -> mx.array:
-        return self[name].astype(to_mlx(self.compute_dtype))  # type: ignore[no-any-return]
+        return self[name].astype(self.compute_type)  # type: ignore[no-any-return]
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
         """Return the shape of the outputs; ShapeError where no window fits."""

@@ -12,7 +12,6 @@ import mlx.core as mx
 from lstm_bridge.core.affine import affine
 from lstm_bridge.errors import ShapeError
 from lstm_bridge.keras import activations
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.parts import (
@@ -120,7 +119,7 @@ class Dense(WeightedLayer):
         return self._outputs(inputs)
 
     def _outputs(self, x: mx.array) -> mx.array:
-        kernel = self.kernel.astype(to_mlx(self.compute_dtype))
+        kernel = self.kernel.astype(self.compute_type)
         bias = None if self.bias is None else self.bias.astype(kernel.dtype)
         return affine(x, kernel, bias, self.activation, turned=True)
 

@@ -88,27 +88,26 @@ class GRUCell(OneStateCell):
 
     def canonical_weights(self) -> gru.GRUWeights:
         """Return the weights in the core's layout and the compute dtype."""
-        kernel, recurrent, bias = map(self._weight, ("kernel", "recurrent_kernel", "bias"))
+        kernel, recurrent, bias = self._own_weights()
         both = (None, None) if bias is None else (bias[0], bias[1]) if self.reset_after else (
             bias, None
         )  # fmt: skip
         bias_x, bias_h = (None if b is None else _core_order(b) for b in both)
-        assert kernel is not None and recurrent is not None  # noqa: PT018
         return gru.GRUWeights(
             _core_order(kernel.T), _core_order(recurrent.T), bias_x, bias_h, self.reset_after
         )
 
-    def _masks(self, x: mx.array, h: mx.array, training: bool) -> tuple[Any, Any]:
+    def _masks(self, x: mx.array, training: bool) -> tuple[Any, Any]:
         """Keras drops nothing at a rate of 1 either."""
         x_mask = h_mask = None
         if training and 0.0 < self.dropout < 1.0:
-            x_mask = self.get_dropout_mask(x)
+            x_mask = self.get_dropout_mask(x[0])
         if training and 0.0 < self.recurrent_dropout < 1.0:
-            h_mask = _core_order(mx.stack(self.get_recurrent_dropout_mask(h)))
+            h_mask = _core_order(mx.stack(self.get_recurrent_dropout_mask(self._zeros(x))))
         return x_mask, h_mask
 
     def _loop(
-        self, x: mx.array, h: mx.array, x_mask: Any, h_mask: Any, options: dict[str, Any]
+        self, x: mx.array, h: mx.array | None, x_mask: Any, h_mask: Any, options: dict[str, Any]
     ) -> tuple[mx.array, mx.array]:
         weights = self.canonical_weights()
         cell: dict[str, Any] = {
@@ -122,6 +121,7 @@ class GRUCell(OneStateCell):
         gates = zip(_core_order(mx.stack(x_mask)), mx.split(weights.Wx, 3, axis=0), strict=True)
         zx = mx.concatenate([(x * keep) @ W.T for keep, W in gates], axis=-1)
         zx = zx if weights.bias is None else zx + weights.bias
+        h = recurrence.start(h, zx[0], self.units)
         return recurrence.run(partial(gru.step, weights=weights, **cell), zx, h, **options)
 
     def own_config(self) -> dict[str, Any]:

@@ -205,10 +205,23 @@ class LSTMCell(DropoutRNNCell, Layer):
         """Whether ``over_time`` does what ``call`` does step by step: unless it was overridden."""
         return type(self).call is LSTMCell.call
 
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether ``over_time`` needs no initial states: unless their method was overridden."""
+        own = type(self).get_initial_state is LSTMCell.get_initial_state
+        return own and self.runs_over_time
+
     def over_time(
-        self, x: mx.array, states: Sequence[mx.array], *, training: bool = False, **options: Any
+        self,
+        x: mx.array,
+        states: Sequence[mx.array] | None,
+        *,
+        training: bool = False,
+        **options: Any,
     ) -> tuple[mx.array, list[mx.array]]:
         """Run the cell over ``x [L, N, D]``; options are those of ``core.sequence.run``.
+
+        No states are zeros.
 
         Returns:
             Outputs ``[L, N, H]`` and the last ``[h, c]``.
@@ -217,24 +230,24 @@ class LSTMCell(DropoutRNNCell, Layer):
             ShapeError: the inputs' or a state's shape does not fit the weights.
         """
         weights = self.canonical_weights()
+        if x.shape[-1] != weights.D:
+            got = f"width {x.shape[-1]}"
+            raise ShapeError(f"{self.name} inputs", expected=f"width {weights.D}", got=got)
         x = x if x.dtype == weights.Wx.dtype else x.astype(weights.Wx.dtype)
-        h, c = self._check(x, states, weights.D)
+        h, c = (None, None) if states is None else self._states_of(x, states)
         done = run(
             weights,
             x,
-            h.astype(x.dtype),
-            c.astype(x.dtype),
-            dropout=self._dropout_for(x[0], h, training),
+            h,
+            c,
+            dropout=self._dropout_for(x, training),
             activation=self.activation,
             recurrent_activation=self.recurrent_activation,
             **options,
         )
         return done.y, [done.h, done.c]
 
-    def _check(self, x: mx.array, states: Sequence[mx.array], D: int) -> tuple[mx.array, mx.array]:
-        if x.shape[-1] != D:
-            got = f"width {x.shape[-1]}"
-            raise ShapeError(f"{self.name} inputs", expected=f"width {D}", got=got)
+    def _states_of(self, x: mx.array, states: Sequence[mx.array]) -> list[mx.array]:
         if len(states) != 2:
             raise UsageError(
                 f"{self.name} states", expected="two arrays, h and c", got=str(len(states))
@@ -247,15 +260,16 @@ class LSTMCell(DropoutRNNCell, Layer):
                     expected=f"shape {list(wanted)}",
                     got=str(list(state.shape)),
                 )
-        return states[0], states[1]
+        return [state.astype(x.dtype) for state in states]
 
-    def _dropout_for(self, x: mx.array, h: mx.array, training: bool) -> Dropout:
+    def _dropout_for(self, x: mx.array, training: bool) -> Dropout:
         """The masks of this sequence. Keras drops nothing at a rate of 1 either."""
         x_mask = h_mask = None
         if training and 0.0 < self.dropout < 1.0:
-            x_mask = self.get_dropout_mask(x)
+            x_mask = self.get_dropout_mask(x[0])
             x_mask = mx.stack(x_mask) if isinstance(x_mask, list) else x_mask
         if training and 0.0 < self.recurrent_dropout < 1.0:
+            h = mx.zeros((x.shape[1], self.units), x.dtype)
             h_mask = mx.stack(self.get_recurrent_dropout_mask(h))
         return Dropout(x_mask, h_mask)
 

@@ -15,7 +15,6 @@ from lstm_bridge.core.affine import affine
 from lstm_bridge.core.normal import softmax
 from lstm_bridge.core.products import matmul
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.lstm_cell import RANDOM_STREAM
@@ -55,7 +54,7 @@ class HeadProjection(WeightedLayer):
 
     def call(self, inputs: mx.array) -> mx.array:
         """Project."""
-        kernel = self.kernel.astype(to_mlx(self.compute_dtype))
+        kernel = self.kernel.astype(self.compute_type)
         width = math.prod(kernel.shape[: self.bound])
         free = inputs.shape[: inputs.ndim - self.bound]
         y = affine(inputs.reshape(*free, width), kernel.reshape(width, -1), turned=True)

@@ -9,7 +9,6 @@ import mlx.core as mx
 
 from lstm_bridge.core.normal import layer_norm
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.parts import WeightedLayer, notes_on
@@ -145,7 +144,7 @@ class BatchNormalization(WeightedLayer):
         if self.beta is not None:
             shift = shift + self.beta.astype(x.dtype)
         y: mx.array = x * factor.reshape(wide) + shift.reshape(wide)
-        return y.astype(to_mlx(self.compute_dtype))
+        return y.astype(self.compute_type)
 
     def _moments(self, x: mx.array, mask: mx.array | None) -> tuple[mx.array, mx.array]:
         """Mean and variance of each channel over what the mask leaves."""
@@ -272,7 +271,7 @@ class LayerNormalization(WeightedLayer):
             gamma, beta = (
                 None if a is None else a.astype(x.dtype) for a in (self.gamma, self.beta)
             )
-            return layer_norm(x, gamma, beta, self.epsilon).astype(to_mlx(self.compute_dtype))
+            return layer_norm(x, gamma, beta, self.epsilon).astype(self.compute_type)
         wide = [size if a in axes else 1 for a, size in enumerate(x.shape)]
         mean = mx.mean(x, axis=axes, keepdims=True)
         variance = mx.mean(mx.square(x - mean), axis=axes, keepdims=True)
@@ -281,7 +280,7 @@ class LayerNormalization(WeightedLayer):
             y = y * self.gamma.astype(x.dtype).reshape(wide)
         if self.beta is not None:
             y = y + self.beta.astype(x.dtype).reshape(wide)
-        return y.astype(to_mlx(self.compute_dtype))
+        return y.astype(self.compute_type)
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
         """Return the input's shape."""

@@ -8,7 +8,6 @@ import mlx.core as mx
 
 from lstm_bridge.core.arrays import as_array
 from lstm_bridge.errors import ShapeError, UsageError
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.saving import (
@@ -42,7 +41,7 @@ class Rescaling(Layer):
 
     def call(self, inputs: mx.array) -> mx.array:
         """Return the rescaled inputs; integers become floats."""
-        dtype = to_mlx(self.compute_dtype)
+        dtype = self.compute_type
         scale, offset = (as_array(v, "scale", dtype) for v in (self.scale, self.offset))
         return inputs.astype(dtype) * scale + offset
 
@@ -130,7 +129,7 @@ class Normalization(Layer):
 
     def call(self, inputs: mx.array) -> mx.array:
         """Return the normalized inputs; integers become floats."""
-        x = inputs.astype(to_mlx(self.compute_dtype))
+        x = inputs.astype(self.compute_type)
         mean = self._moment("mean", x)
         deviation = mx.maximum(mx.sqrt(self._moment("variance", x)), _EPSILON)
         return mean + x * deviation if self.invert else (x - mean) / deviation

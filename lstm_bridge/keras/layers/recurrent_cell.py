@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras import activations
-from lstm_bridge.keras.dtype_policies import to_mlx
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.dropout_rnn_cell import DropoutRNNCell
 from lstm_bridge.keras.layers.parts import WeightedLayer, positive
@@ -64,18 +63,20 @@ class OneStateCell(DropoutRNNCell, WeightedLayer):
         else:
             self.bias = None
 
-    def _weight(self, name: str) -> mx.array | None:
-        value = self.get(name)
-        return None if value is None else value.astype(to_mlx(self.compute_dtype))
+    def _own_weights(self) -> tuple[mx.array, mx.array, mx.array | None]:
+        """``kernel``, ``recurrent_kernel`` and ``bias`` in the compute dtype."""
+        dtype = self.compute_type
+        bias = None if self.bias is None else self.bias.astype(dtype)
+        return self.kernel.astype(dtype), self.recurrent_kernel.astype(dtype), bias
 
     def _loop(
-        self, x: mx.array, h: mx.array, x_mask: Any, h_mask: Any, options: dict[str, Any]
+        self, x: mx.array, h: mx.array | None, x_mask: Any, h_mask: Any, options: dict[str, Any]
     ) -> tuple[mx.array, mx.array]:
         """Return all outputs and the last state; options are those of ``core.recurrence.run``."""
         raise NotImplementedError
 
-    def _masks(self, x: mx.array, h: mx.array, training: bool) -> tuple[Any, Any]:
-        """The dropout masks of this sequence, or None."""
+    def _masks(self, x: mx.array, training: bool) -> tuple[Any, Any]:
+        """The dropout masks of this sequence of inputs, or None."""
         raise NotImplementedError
 
     def call(self, inputs: mx.array, states: Any, training: bool = False) -> tuple[mx.array, Any]:
@@ -105,10 +106,18 @@ class OneStateCell(DropoutRNNCell, WeightedLayer):
         """Whether ``over_time`` does what ``call`` does step by step: unless it was overridden."""
         return type(self).call is type(self).OWN_CALL
 
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether ``over_time`` needs no initial states: unless their method was overridden."""
+        own = type(self).get_initial_state is OneStateCell.get_initial_state
+        return own and self.runs_over_time
+
     def over_time(
         self, x: mx.array, states: Any, *, training: bool = False, **options: Any
     ) -> tuple[mx.array, Any]:
         """Run the cell over ``x [L, N, D]``; options are those of ``core.recurrence.run``.
+
+        No states are zeros.
 
         Returns:
             Outputs ``[L, N, H]`` and a list of the last state.
@@ -116,18 +125,17 @@ class OneStateCell(DropoutRNNCell, WeightedLayer):
         Raises:
             ShapeError: the inputs' or the state's shape does not fit the weights.
         """
-        listed = isinstance(states, (list, tuple))
-        h = self._check(x, list(states) if listed else [states])
-        dtype = to_mlx(self.compute_dtype)
-        x, h = x.astype(dtype), h.astype(dtype)
-        y, h = self._loop(x, h, *self._masks(x[0], h, training), options)
-        return y, [h] if listed else h
-
-    def _check(self, x: mx.array, states: Sequence[Any]) -> mx.array:
         D = self.kernel.shape[0]
         if x.shape[-1] != D:
             got = f"width {x.shape[-1]}"
             raise ShapeError(f"{self.name} inputs", expected=f"width {D}", got=got)
+        listed = states is None or isinstance(states, (list, tuple))
+        x = x.astype(self.compute_type)
+        h = None if states is None else self._state_of(x, list(states) if listed else [states])
+        y, h = self._loop(x, h, *self._masks(x, training), options)
+        return y, [h] if listed else h
+
+    def _state_of(self, x: mx.array, states: Sequence[Any]) -> mx.array:
         if len(states) != 1:
             raise UsageError(f"{self.name} states", expected="one array", got=str(len(states)))
         h: mx.array = states[0]
@@ -137,11 +145,15 @@ class OneStateCell(DropoutRNNCell, WeightedLayer):
                 expected=f"shape {[x.shape[1], self.units]}",
                 got=str(list(h.shape)),
             )
-        return h
+        return h.astype(x.dtype)
+
+    def _zeros(self, x: mx.array) -> mx.array:
+        """What dropout masks of the state are drawn like."""
+        return mx.zeros((x.shape[1], self.units), x.dtype)
 
     def get_initial_state(self, batch_size: int) -> list[mx.array]:
         """Return zeros, ``[batch_size, H]``, in a list."""
-        return [mx.zeros((batch_size, self.units), to_mlx(self.compute_dtype))]
+        return [mx.zeros((batch_size, self.units), self.compute_type)]
 
     def compute_output_shape(self, input_shape: Shape, states_shape: Shape = None) -> Any:
         """Return the shapes of ``h_t`` and of the states."""

@@ -172,8 +172,11 @@ class RNN(Layer):
 
     reset_states = reset_state
 
-    def _start(self, initial_state: Any, N: int) -> list[Any]:
-        """The states to start from, in the cell's dtype."""
+    def _start(self, initial_state: Any, N: int) -> list[Any] | None:
+        """The states to start from, in the cell's dtype; None for the zeros of a known cell."""
+        known = getattr(self.cell, "starts_at_zero", False)
+        if known and initial_state is None and not self.stateful:
+            return None
         if self.stateful and self._states is not None:
             kept = call_spec.leaves(self._states)[0].shape[0]
             if kept != N:

@@ -73,8 +73,7 @@ class SimpleRNNCell(OneStateCell):
 
     def canonical_weights(self) -> simple_rnn.SimpleRNNWeights:
         """Return the weights in the core's layout and the compute dtype."""
-        kernel, recurrent, bias = map(self._weight, ("kernel", "recurrent_kernel", "bias"))
-        assert kernel is not None and recurrent is not None  # noqa: PT018
+        kernel, recurrent, bias = self._own_weights()
         return simple_rnn.SimpleRNNWeights(kernel.T, recurrent.T, bias)
 
     def call(self, sequence: mx.array, states: Any, training: bool = False) -> tuple[mx.array, Any]:
@@ -92,13 +91,13 @@ class SimpleRNNCell(OneStateCell):
 
     OWN_CALL = call
 
-    def _masks(self, x: mx.array, h: mx.array, training: bool) -> tuple[Any, Any]:
+    def _masks(self, x: mx.array, training: bool) -> tuple[Any, Any]:
         if not training:
             return None, None
-        return self.get_dropout_mask(x), self.get_recurrent_dropout_mask(h)
+        return self.get_dropout_mask(x[0]), self.get_recurrent_dropout_mask(self._zeros(x))
 
     def _loop(
-        self, x: mx.array, h: mx.array, x_mask: Any, h_mask: Any, options: dict[str, Any]
+        self, x: mx.array, h: mx.array | None, x_mask: Any, h_mask: Any, options: dict[str, Any]
     ) -> tuple[mx.array, mx.array]:
         dropped = x if x_mask is None else x * x_mask
         return simple_rnn.run(
