@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from lstm_bridge.bench.peers import Peer, Work
 
-OURS, ORIGINAL = "lstm_bridge", "the original"
+OURS, ORIGINAL, STOCK = "lstm_bridge", "the original", "mlx.nn's own"
 
 
 class Subject(NamedTuple):
@@ -49,13 +50,18 @@ def _forecasting_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, P
 
 
 def _torch_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, Peer]:
+    import mlx.nn
     import torch
 
     import lstm_bridge.torch.nn as own
 
-    theirs, ours = (getattr(module, kind)(D, H) for module in (torch.nn, own))
+    theirs, ours, stock = (getattr(module, kind)(D, H) for module in (torch.nn, own, mlx.nn))
     x = torch.randn(L, N, D)
-    return {OURS: _by_mlx(ours, x), ORIGINAL: _by_torch(theirs, x)}
+    return {
+        OURS: _by_mlx(ours, x),
+        ORIGINAL: _by_torch(theirs, x),
+        STOCK: _by_mlx(stock, x.swapaxes(0, 1), output=lambda y: y),
+    }
 
 
 def _keras_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, Peer]:
@@ -77,13 +83,13 @@ def _keras_layer(kind: str, N: int, L: int, D: int, H: int) -> dict[str, Peer]:
     return {OURS: _by_mlx(ours, x), ORIGINAL: _by_torch(theirs, x)}
 
 
-def _by_mlx(model: Any, x: Any) -> Peer:
+def _by_mlx(model: Any, x: Any, output: Callable[[Any], Any] = itemgetter(0)) -> Peer:
     import mlx.core as mx
     import mlx.nn as nn
 
     given = mx.array(x.numpy())
     mx.eval(given, model.parameters())
-    both = nn.value_and_grad(model, lambda model, x: model(x)[0].square().sum())
+    both = nn.value_and_grad(model, lambda model, x: output(model(x)).square().sum())
     return Peer(lambda: mx.eval(model(given)), lambda: mx.eval(both(model, given)))
 
 

@@ -77,6 +77,15 @@ def test_layers_of_forecasting_and_whole_models_run_beside_their_originals(
         side.train()
 
 
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_gru_and_rnn_run_beside_torch_and_mlx(kind: str) -> None:
+    sides = models._torch_layer(kind, 2, 3, 4, 5)
+    assert list(sides) == [models.OURS, models.ORIGINAL, models.STOCK]
+    for side in sides.values():
+        side.forward()
+        side.train()
+
+
 def test_every_subject_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SHAPES", (Shape(2, 3, 4, 5),))
     monkeypatch.setattr(run, "STREAMS", ())
