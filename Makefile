@@ -61,13 +61,13 @@ KERNEL_FLAGS := -std=c++20 -pthread -DLSTM_BRIDGE_POISON -Wall -Wextra -Werror -
 CXX ?= c++
 ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
-SANITIZE := -fsanitize=address,undefined
 vpath %.cpp lstm_bridge/core/native tests/native
 
-test-sanitize: ## Test the CPU kernel alone under AddressSanitizer and UBSan (needs a C++20 compiler)
+test-sanitize: ## Test the CPU kernel alone under AddressSanitizer, UBSan and ThreadSanitizer (needs a C++20 compiler)
 	@command -v $(CXX) >/dev/null || { echo "test-sanitize needs a C++20 compiler: $(CXX) is not here" >&2; exit 1; }
-	@$(MAKE) -j 4 build/sanitized/kernel_test
+	@$(MAKE) -j 4 build/sanitized/kernel_test build/raced/kernel_test
 	build/sanitized/kernel_test
+	build/raced/kernel_test
 
 test-arm: ## Test the CPU kernel's NEON code under emulation (needs a cross compiler and qemu-user)
 	@for tool in $(ARM_CXX) $(ARM_RUN); do command -v $$tool >/dev/null || { \
@@ -75,12 +75,19 @@ test-arm: ## Test the CPU kernel's NEON code under emulation (needs a cross comp
 	@$(MAKE) -j 4 build/arm/kernel_test
 	$(ARM_RUN) build/arm/kernel_test
 
-build/sanitized/kernel_test: $(addprefix build/sanitized/,$(KERNEL_OBJECTS))
+build/sanitized/kernel_test: SANITIZE := -fsanitize=address,undefined
+build/raced/kernel_test: SANITIZE := -fsanitize=thread
+build/sanitized/kernel_test build/raced/kernel_test: build/%/kernel_test: $(addprefix build/%/,$(KERNEL_OBJECTS))
 	$(CXX) -pthread $(SANITIZE) $^ -o $@
 
+define sanitized
+@mkdir -p $(@D)
+$(CXX) -O1 -g $(SANITIZE) -fno-sanitize-recover=all $(KERNEL_FLAGS) -c $< -o $@
+endef
 build/sanitized/%.o: %.cpp $(KERNEL_HEADERS)
-	@mkdir -p $(@D)
-	$(CXX) -O1 -g $(SANITIZE) -fno-sanitize-recover=all $(KERNEL_FLAGS) -c $< -o $@
+	$(sanitized)
+build/raced/%.o: %.cpp $(KERNEL_HEADERS)
+	$(sanitized)
 
 build/arm/kernel_test: $(addprefix build/arm/,$(KERNEL_OBJECTS))
 	$(ARM_CXX) -static -pthread $^ -o $@

@@ -18,6 +18,7 @@
 #include "half_test.hpp"
 #include "kernel.hpp"
 #include "one_state_test.hpp"
+#include "vast_test.hpp"
 
 namespace {
 
@@ -319,6 +320,7 @@ int main() {
     failures += cells_test::run(v->name);
     failures += one_state_test::run(v->name);
     failures += dense_test::run(v->name);
+    failures += vast_test::run(*v);
     unsigned seed = 1;
     for (const auto& n : sizes)
       for (unsigned bits = 0; bits < 16; ++bits, ++seed) {
