@@ -8,7 +8,7 @@ HAS := $(VENV)/.has-
 BRIDGE := $(BIN)/lstm-bridge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep fuzz bench bench-composed bench-io test-composed test-sanitize test-arm lint fixtures docs clean
+.PHONY: help setup demo test sweep fuzz bench bench-composed bench-io test-composed test-sanitize test-races test-arm lint fixtures docs clean
 
 help: ## Print this list
 	@echo "lstm_bridge: make TARGET [PYTHON=/path/to/python3.11-or-newer]"
@@ -63,10 +63,15 @@ ARM_CXX ?= aarch64-linux-gnu-g++
 ARM_RUN ?= qemu-aarch64
 vpath %.cpp lstm_bridge/core/native tests/native
 
-test-sanitize: ## Test the CPU kernel alone under AddressSanitizer, UBSan and ThreadSanitizer (needs a C++20 compiler)
-	@command -v $(CXX) >/dev/null || { echo "test-sanitize needs a C++20 compiler: $(CXX) is not here" >&2; exit 1; }
-	@$(MAKE) -j 4 build/sanitized/kernel_test build/raced/kernel_test
+test-sanitize test-races: CXX_THERE = @command -v $(CXX) >/dev/null || { echo "$@ needs a C++20 compiler: $(CXX) is not here" >&2; exit 1; }
+test-sanitize: ## Test the CPU kernel alone under AddressSanitizer and UBSan (needs a C++20 compiler)
+	$(CXX_THERE)
+	@$(MAKE) -j 4 build/sanitized/kernel_test
 	build/sanitized/kernel_test
+
+test-races: ## Test the CPU kernel alone under ThreadSanitizer (needs a C++20 compiler)
+	$(CXX_THERE)
+	@$(MAKE) -j 4 build/raced/kernel_test
 	build/raced/kernel_test
 
 test-arm: ## Test the CPU kernel's NEON code under emulation (needs a cross compiler and qemu-user)
