@@ -34,6 +34,7 @@ class GRUWeights:
         bias: added to the input's part, ``[3H]``, or None.
         bias_h: added to the state's part, ``[3H]``, or None.
         reset_after: multiply by r after the matrix product, not before. Default: True.
+        update_first: rows are in the order z, r, n instead, as Keras's. Default: False.
     """
 
     Wx: mx.array
@@ -41,10 +42,16 @@ class GRUWeights:
     bias: mx.array | None = None
     bias_h: mx.array | None = None
     reset_after: bool = True
+    update_first: bool = False
 
     def input_part(self, x: mx.array) -> mx.array:
         """Return ``x Wx^T + bias`` for any leading axes: ``[..., D] -> [..., 3H]``."""
         return affine(x, self.Wx, self.bias)
+
+    def gates(self, rows: mx.array, axis: int = -1) -> tuple[mx.array, mx.array, mx.array]:
+        """Return the parts for r, z and n of what stands in the weights' order."""
+        first, second, n = mx.split(rows, 3, axis=axis)
+        return (second, first, n) if self.update_first else (first, second, n)
 
 
 def step(
@@ -64,20 +71,22 @@ def step(
         activation: phi in the equations. Default: tanh.
         recurrent_activation: sigma in the equations. Default: sigmoid.
         h_mask: scaled recurrent-dropout masks of the state as each of the three gates reads it,
-            ``[3, N, H]``; the carried state itself drops nothing. Default: None.
+            ``[3, N, H]``, in the weights' order; the carried state drops nothing. Default: None.
 
     Returns:
         ``h_t [N, H]``.
     """
     activation, recurrent_activation = by_kernel(activation), by_kernel(recurrent_activation)
-    xr, xz, xn = mx.split(zx, 3, axis=-1)
+    xr, xz, xn = weights.gates(zx)
     if weights.reset_after and h_mask is None:
-        hr, hz, hn = mx.split(affine(h, weights.Wh, weights.bias_h), 3, axis=-1)
+        hr, hz, hn = weights.gates(affine(h, weights.Wh, weights.bias_h))
         r, z = recurrent_activation(xr + hr), recurrent_activation(xz + hz)
         return _mixed(z, h, activation(xn + r * hn))
-    Wr, Wz, Wn = mx.split(weights.Wh, 3, axis=0)
-    br, bz, bn = (None,) * 3 if weights.bias_h is None else mx.split(weights.bias_h, 3)
-    hr, hz, hn = (h, h, h) if h_mask is None else (h * h_mask[0], h * h_mask[1], h * h_mask[2])
+    Wr, Wz, Wn = weights.gates(weights.Wh, axis=0)
+    br, bz, bn = (None,) * 3 if weights.bias_h is None else weights.gates(weights.bias_h)
+    hr, hz, hn = (h,) * 3
+    if h_mask is not None:
+        hr, hz, hn = (kept.squeeze(0) for kept in weights.gates(h * h_mask, axis=0))
     r = recurrent_activation(xr + affine(hr, Wr, br))
     z = recurrent_activation(xz + affine(hz, Wz, bz))
     if weights.reset_after:
@@ -167,7 +176,7 @@ def _fused(
     order: tuple[bool, bool],
 ) -> list[mx.array] | None:
     own = (weights.Wx, weights.Wh, weights.bias, weights.bias_h)
-    return _GRU.fused((x, *own, h, mask), (*order, weights.reset_after))
+    return _GRU.fused((x, *own, h, mask), (*order, weights.reset_after, weights.update_first))
 
 
 def _composed(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
@@ -175,8 +184,8 @@ def _composed(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
     assert x is not None
     assert Wx is not None
     assert Wh is not None
-    reverse, zero_masked, reset_after = (bool(one) for one in settings)
-    weights = GRUWeights(Wx, Wh, bias, bias_h, reset_after)
+    reverse, zero_masked, *form = (bool(one) for one in settings)
+    weights = GRUWeights(Wx, Wh, bias, bias_h, *form)
     if x.ndim < recurrence.AXES:
         return [advance(weights, x, h)] * 2
     return list(run(weights, x, h, reverse=reverse, mask=mask, zero_masked=zero_masked))

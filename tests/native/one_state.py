@@ -17,7 +17,13 @@ Found = dict[str, Any]
 Run = Callable[..., Arrays]
 
 PHI = {"tanh": mx.tanh, "relu": relu, "sigmoid": mx.sigmoid, "linear": linear}
-KINDS = ("gru", "gru, reset first", *PHI)
+FORMS = {  # whether r acts after the product, and whether the weights begin with z
+    "gru": (True, False),
+    "gru, reset first": (False, False),
+    "gru, update first": (True, True),
+    "gru, both first": (False, True),
+}
+KINDS = (*FORMS, *PHI)
 
 
 def gates(kind: str) -> int:
@@ -60,7 +66,7 @@ def runner(kind: str, **options: Any) -> Run:
         if kind in PHI:
             weights = simple_rnn.SimpleRNNWeights(Wx, Wh, bias, bias_h)
             return list(simple_rnn.run(weights, x, h, activation=PHI[kind], **options))
-        cell = gru.GRUWeights(Wx, Wh, bias, bias_h, kind == "gru")
+        cell = gru.GRUWeights(Wx, Wh, bias, bias_h, *FORMS[kind])
         return list(gru.run(cell, x, h, **options))
 
     return run
@@ -74,7 +80,7 @@ def stepper(kind: str) -> Run:
         if kind in PHI:
             weights = simple_rnn.SimpleRNNWeights(Wx, Wh, bias, bias_h)
             return [simple_rnn.advance(weights, x, h, PHI[kind])]
-        return [gru.advance(gru.GRUWeights(Wx, Wh, bias, bias_h, kind == "gru"), x, h)]
+        return [gru.advance(gru.GRUWeights(Wx, Wh, bias, bias_h, *FORMS[kind]), x, h)]
 
     return run
 

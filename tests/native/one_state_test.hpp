@@ -17,14 +17,19 @@ using Index = std::ptrdiff_t;
 using Floats = std::vector<float>;
 using Group = std::vector<std::vector<double>>;  // x, h0, Wx, Wh, bias, bias_h
 
-enum Kind { kGRU, kGRUBefore, kTanh, kRelu, kKinds };
+enum Kind { kGRU, kGRUBefore, kUpdateFirst, kBothFirst, kTanh, kRelu, kKinds };
 
 struct Case {
   Kind kind;
   Index L, N, D, H;
   bool reverse, masked, zero_masked, turned, batch_first;
 
-  Index rows() const { return (kind <= kGRUBefore ? 3 : 1) * H; }
+  bool gated() const { return kind < kTanh; }
+  bool update_first() const { return kind == kUpdateFirst || kind == kBothFirst; }
+  lstm_bridge::GRUForm form() const {
+    return {kind == kGRU || kind == kUpdateFirst, update_first()};
+  }
+  Index rows() const { return (gated() ? 3 : 1) * H; }
 };
 
 inline double squash(double z) { return 1 / (1 + std::exp(-z)); }
@@ -40,19 +45,20 @@ inline void step(const Case& k, const Group& in, const double* x, const double* 
   const auto of_x = [&](Index row) { return sum(in[2], in[4], x, k.D, row); };
   const auto of_h = [&](Index row, const double* v) { return sum(in[3], in[5], v, k.H, row); };
   std::vector<double> r(static_cast<std::size_t>(k.H)), reset(r.size());
-  for (Index j = 0; k.kind <= kGRUBefore && j < k.H; ++j) {
-    r[j] = squash(of_x(j) + of_h(j, h));
+  const Index of_r = k.update_first() ? k.H : 0, of_z = k.H - of_r;
+  for (Index j = 0; k.gated() && j < k.H; ++j) {
+    r[j] = squash(of_x(of_r + j) + of_h(of_r + j, h));
     reset[j] = r[j] * h[j];
   }
   for (Index j = 0; j < k.H; ++j) {
-    if (k.kind > kGRUBefore) {
+    if (!k.gated()) {
       const double z = of_x(j) + of_h(j, h);
       next[j] = k.kind == kTanh ? std::tanh(z) : std::max(z, 0.0);
       continue;
     }
-    const double z = squash(of_x(k.H + j) + of_h(k.H + j, h));
+    const double z = squash(of_x(of_z + j) + of_h(of_z + j, h));
     const Index last = 2 * k.H + j;
-    const double inner = k.kind == kGRU ? r[j] * of_h(last, h) : of_h(last, reset.data());
+    const double inner = k.form().reset_after ? r[j] * of_h(last, h) : of_h(last, reset.data());
     next[j] = z * h[j] + (1 - z) * std::tanh(of_x(last) + inner);
   }
 }
@@ -123,11 +129,11 @@ inline Ours run(const Case& k, const std::vector<Floats>& in, const Floats& dy, 
   to.x = g[0].data(), to.h0 = g[1].data(), to.Wx = g[2].data(), to.Wh = g[3].data();
   to.bias = g[4].data(), to.bias_h = g[5].data();
   const lstm_bridge::Cells& cells = lstm_bridge::cells();
-  if (k.kind <= kGRUBefore) {
+  if (k.gated()) {
     out.gates = gates.data();
     d.gates = gates.data();
-    cells.gru(s, w, given, k.kind == kGRU, out);
-    cells.gru_backward(s, w, given, k.kind == kGRU, d, to);
+    cells.gru(s, w, given, k.form(), out);
+    cells.gru_backward(s, w, given, k.form(), d, to);
   } else {
     const auto squash = k.kind == kTanh ? lstm_bridge::Squash::kTanh : lstm_bridge::Squash::kRelu;
     cells.rnn(s, w, given, squash, out);

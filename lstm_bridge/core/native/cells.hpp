@@ -91,6 +91,12 @@ struct SLSTMGradients {
 // weights have rows r, z, n, a simple RNN's one row per unit. Of Outputs they have y, h and, a GRU,
 // gates: r, z, n and the state's part of n, [L, N, gate_row()].
 
+// Of a GRU: whether r is a factor after the product with the state, or before, and whether the
+// weights' rows are z, r, n instead.
+struct GRUForm {
+  bool reset_after, update_first;
+};
+
 // One instruction set's code.
 struct Cells {
   void (*affine)(const Affine&);
@@ -102,8 +108,8 @@ struct Cells {
   void (*mlstm_backward)(const MLSTM&, const MLSTMGradients&);
   void (*slstm)(const SLSTM&);
   void (*slstm_backward)(const SLSTM&, const SLSTMGradients&);
-  void (*gru)(const Shape&, const Weights&, const Inputs&, bool reset_after, const Outputs&);
-  void (*gru_backward)(const Shape&, const Weights&, const Inputs&, bool reset_after,
+  void (*gru)(const Shape&, const Weights&, const Inputs&, GRUForm, const Outputs&);
+  void (*gru_backward)(const Shape&, const Weights&, const Inputs&, GRUForm,
                        const Cotangents&, const Gradients&);
   void (*rnn)(const Shape&, const Weights&, const Inputs&, Squash, const Outputs&);
   void (*rnn_backward)(const Shape&, const Weights&, const Inputs&, Squash, const Cotangents&,

@@ -273,7 +273,7 @@ void slstm_back(const OpCall& call, const std::vector<View>& saved, const std::v
 }
 
 // --- gru and rnn: x [L, N, D], Wx, Wh, bias, bias_h, h0, mask; settings: reverse, zero_masked, and
-// reset_after or the activation. One step is [N, D] or [D], its state and outputs like it. ---
+// the activation or reset_after and update_first. One step is [N, D] or [D], its state and outputs like it. ---
 
 enum OneStateInput { kOneX, kOneWx, kOneWh, kOneBias, kOneBiasH, kOneH0, kOneMask, kOneInputs };
 
@@ -308,9 +308,8 @@ struct OneState {
   Shape shape;
   Weights weights;
   Inputs inputs;
-  int kind;
 
-  OneState(const OpCall& call, Scratch& scratch) : kind(static_cast<int>(call.settings[2])) {
+  OneState(const OpCall& call, Scratch& scratch) {
     View x = call.in[kOneX];
     while (x.rank < 3) x = x.inside();
     const auto at = [&](int k) {
@@ -331,6 +330,12 @@ struct OneState {
   }
 };
 
+GRUForm form(const OpCall& call) { return {call.settings[2] != 0, call.settings[3] != 0}; }
+
+Squash squash_of(const OpCall& call) {
+  return static_cast<Squash>(static_cast<int>(call.settings[2]));
+}
+
 void gru_forward(const OpCall& call, const Places& out) {
   Scratch scratch;
   const OneState c(call, scratch);
@@ -338,7 +343,7 @@ void gru_forward(const OpCall& call, const Places& out) {
   to.y = out[0];
   to.h = out[1];
   to.gates = place(out, 2);
-  cells().gru(c.shape, c.weights, c.inputs, c.kind != 0, to);
+  cells().gru(c.shape, c.weights, c.inputs, form(call), to);
 }
 
 void rnn_forward(const OpCall& call, const Places& out) {
@@ -347,7 +352,7 @@ void rnn_forward(const OpCall& call, const Places& out) {
   Outputs to;
   to.y = out[0];
   to.h = out[1];
-  cells().rnn(c.shape, c.weights, c.inputs, static_cast<Squash>(c.kind), to);
+  cells().rnn(c.shape, c.weights, c.inputs, squash_of(call), to);
 }
 
 template <int G>
@@ -368,9 +373,9 @@ void one_state_back(const OpCall& call, const std::vector<View>& saved,
   g.h0 = to[kOneH0];
   if (G == 3) {
     d.gates = contiguous<float>(saved[2], scratch);
-    cells().gru_backward(c.shape, c.weights, c.inputs, c.kind != 0, d, g);
+    cells().gru_backward(c.shape, c.weights, c.inputs, form(call), d, g);
   } else {
-    cells().rnn_backward(c.shape, c.weights, c.inputs, static_cast<Squash>(c.kind), d, g);
+    cells().rnn_backward(c.shape, c.weights, c.inputs, squash_of(call), d, g);
   }
 }
 

@@ -87,15 +87,12 @@ class GRUCell(OneStateCell):
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
 
     def canonical_weights(self) -> gru.GRUWeights:
-        """Return the weights in the core's layout and the compute dtype."""
+        """Return the weights in the compute dtype; Keras's gates begin with z."""
         kernel, recurrent, bias = self._own_weights()
-        both = (None, None) if bias is None else (bias[0], bias[1]) if self.reset_after else (
-            bias, None
-        )  # fmt: skip
-        bias_x, bias_h = (None if b is None else _core_order(b) for b in both)
-        return gru.GRUWeights(
-            _core_order(kernel.T), _core_order(recurrent.T), bias_x, bias_h, self.reset_after
-        )
+        bias_h = None
+        if bias is not None and self.reset_after:
+            bias, bias_h = bias[0], bias[1]
+        return gru.GRUWeights(kernel.T, recurrent.T, bias, bias_h, self.reset_after, True)
 
     def _masks(self, x: mx.array, training: bool) -> tuple[Any, Any]:
         """Keras drops nothing at a rate of 1 either."""
@@ -103,7 +100,7 @@ class GRUCell(OneStateCell):
         if training and 0.0 < self.dropout < 1.0:
             x_mask = self.get_dropout_mask(x[0])
         if training and 0.0 < self.recurrent_dropout < 1.0:
-            h_mask = _core_order(mx.stack(self.get_recurrent_dropout_mask(self._zeros(x))))
+            h_mask = mx.stack(self.get_recurrent_dropout_mask(self._zeros(x)))
         return x_mask, h_mask
 
     def _loop(
@@ -118,7 +115,7 @@ class GRUCell(OneStateCell):
         if not isinstance(x_mask, list):
             dropped = x if x_mask is None else x * x_mask
             return gru.run(weights, dropped, h, **cell, **options)
-        gates = zip(_core_order(mx.stack(x_mask)), mx.split(weights.Wx, 3, axis=0), strict=True)
+        gates = zip(x_mask, mx.split(weights.Wx, 3, axis=0), strict=True)
         zx = mx.concatenate([(x * keep) @ W.T for keep, W in gates], axis=-1)
         zx = zx if weights.bias is None else zx + weights.bias
         h = recurrence.start(h, zx[0], self.units)
@@ -131,9 +128,3 @@ class GRUCell(OneStateCell):
             "recurrent_activation": activations.serialize(self.recurrent_activation),
             "reset_after": self.reset_after,
         }
-
-
-def _core_order(rows: mx.array) -> mx.array:
-    """Keras's z, r, h along the first axis as the core's r, z, n."""
-    z, r, n = mx.split(rows, 3, axis=0)
-    return mx.concatenate([r, z, n], axis=0)
