@@ -19,7 +19,7 @@ constexpr std::array<std::string_view, 4> kViews = {"Transpose", "ExpandDims", "
 bool is_view(const mx::array& a) {
   return a.status() == mx::array::Status::unscheduled && !a.is_tracer() && a.has_primitive() &&
          a.primitive().stream().device.type == mx::Device::cpu &&
-         std::ranges::find(kViews, a.primitive().name()) != kViews.end();
+         std::find(kViews.begin(), kViews.end(), a.primitive().name()) != kViews.end();
 }
 
 }  // namespace

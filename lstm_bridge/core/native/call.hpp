@@ -3,6 +3,7 @@
 // Shape letters: N batch, L length, D input, H hidden, P projection (P = H without one).
 #pragma once
 
+#include <array>
 #include <cstddef>
 
 #include "kernel.hpp"
@@ -14,7 +15,7 @@ namespace lstm_bridge {
 enum Place { kX, kWx, kWh, kBias, kBiasH, kWp, kH0, kC0, kMask, kPlaces };
 
 // One direction's inputs, null where absent.
-using Given = const mx::array* [kPlaces];
+using Given = std::array<const mx::array*, kPlaces>;
 
 // The inputs as the kernel wants them.
 struct Call {

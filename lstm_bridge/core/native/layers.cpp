@@ -20,7 +20,7 @@ double operations(double steps, const Given& g) {
 
 // Nothing of it is traced, and there is nothing to wait for.
 bool all_there(const Given& given) {
-  return std::all_of(given, given + kPlaces,
+  return std::all_of(given.begin(), given.end(),
                      [](const mx::array* a) { return !a || at_hand(*a); });
 }
 
@@ -59,7 +59,7 @@ std::optional<mx::Dtype> served(const Given& given, bool mixture) {
   for (int k = 0; k < kPlaces; ++k)
     if (given[k] && (k == kMask) != (given[k]->dtype() == mx::bool_)) return std::nullopt;
   if (mx::default_device().type != mx::Device::cpu) return std::nullopt;
-  return precision({given, given + kPlaces}, mixture);
+  return precision({given.begin(), given.end()}, mixture);
 }
 
 // What is asked of a stack of layers.
@@ -110,8 +110,7 @@ struct Stack {
     for (int k = 0; k < count(); ++k) {
       const int depth = k / K;
       Scratch own_scratch;
-      Given weights;
-      std::copy_n(all[k], kPlaces, weights);
+      Given weights = all[k];
       for (const Place place : {kX, kH0, kC0}) weights[place] = nullptr;
       Call call = views(weights, own_scratch);
       call.at[kX] = in;
@@ -141,8 +140,7 @@ struct Stack {
     for (int k = 0; k < count(); k += K) {
       Arrays ys;
       for (int d = 0; d < K; ++d) {
-        Given given;
-        std::copy_n(all[k + d], kPlaces, given);
+        Given given = all[k + d];
         Maybe states[2];
         for (const Place state : {kH0, kC0}) {
           if (!given[state] || count() == 1) continue;
@@ -196,8 +194,7 @@ struct Flat {
   Maybe states[2];
   Given given;
 
-  Flat(const Given& from, const mx::array& x, bool alone) {
-    std::copy_n(from, kPlaces, given);
+  Flat(const Given& from, const mx::array& x, bool alone) : given(from) {
     given[kX] = &x;
     for (const Place state : {kH0, kC0}) {
       if (!alone || !from[state]) continue;
@@ -307,11 +304,10 @@ std::optional<Arrays> layers(const mx::array& x, const Arrays& weights, bool bia
   Stack stack{x, std::vector<Given>(weights.size() / per), directions, batch_first, *own};
   for (std::size_t k = 0; k < stack.all.size(); ++k) {
     const mx::array* const first = &weights[k * per];
-    const Given one = {&x,     first,  first + 1,     biased ? first + 2 : nullptr,
-                       biased ? first + 3 : nullptr, projected ? first + per - 1 : nullptr,
-                       at(h0), at(c0), at(mask)};
-    std::copy_n(one, kPlaces, stack.all[k]);
-    if (one[kWx]->ndim() != 2) return std::nullopt;
+    stack.all[k] = {&x,     first,  first + 1, biased ? first + 2 : nullptr,
+                    biased ? first + 3 : nullptr, projected ? first + per - 1 : nullptr,
+                    at(h0), at(c0), at(mask)};
+    if (first->ndim() != 2) return std::nullopt;
   }
   if (stack.all[0][kWh]->ndim() != 2 || !stack.fit()) return std::nullopt;
   if (stack.small()) return stack.at_once();
