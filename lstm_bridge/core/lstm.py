@@ -12,11 +12,17 @@ Shape letters: N batch, D input, H hidden, P projection (P = H without one).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
 import mlx.core as mx
 
 from lstm_bridge.core.activations import Activation, Gate, gate
 from lstm_bridge.core.affine import affine
 from lstm_bridge.core.weights import LSTMWeights
+
+_T = TypeVar("_T")
 
 
 def input_part(x: mx.array, weights: LSTMWeights) -> mx.array:
@@ -70,6 +76,52 @@ def step(
     return h, c
 
 
+class Order(NamedTuple):
+    """The order of the four gates in z, and how they are told apart.
+
+    Args:
+        of_gates: i, f, g, o as that order has them.
+        parts: z and σ to ``σ(i), σ(f), g, σ(o)``.
+    """
+
+    of_gates: Callable[[_T, _T, _T, _T], list[_T]]
+    parts: Callable[[mx.array, Activation], tuple[mx.array, mx.array, mx.array, mx.array]]
+
+
+def _apart(z: mx.array, sigma: Activation) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    i, f, g, o = mx.split(z, 4, axis=-1)
+    return sigma(i), sigma(f), g, sigma(o)
+
+
+def _at_once(z: mx.array, sigma: Activation) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    i, f, _, o = mx.split(sigma(z), 4, axis=-1)
+    return i, f, mx.split(z, 4, axis=-1)[2], o
+
+
+def _three_at_once(z: mx.array, sigma: Activation) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    three, g = mx.split(z, [z.shape[-1] // 4 * 3], axis=-1)
+    i, f, o = mx.split(sigma(three), 3, axis=-1)
+    return i, f, g, o
+
+
+CANONICAL = Order(lambda i, f, g, o: [i, f, g, o], _apart)
+AT_ONCE = CANONICAL._replace(parts=_at_once)
+"""One call of an element-wise σ on all of z: where the start of an operation takes longer than the
+numbers of g, which go unused."""
+SIGMOIDS_FIRST = Order(lambda i, f, g, o: [i, f, o, g], _three_at_once)
+"""One call of an element-wise σ on what needs it, of weights in that order."""
+
+
+def sigmoids_first(weights: LSTMWeights) -> LSTMWeights:
+    """Return the weights with their gates in the order i, f, o, g."""
+
+    def arranged(rows: mx.array) -> mx.array:
+        return mx.concatenate(SIGMOIDS_FIRST.of_gates(*mx.split(rows, 4)))
+
+    bias = None if weights.bias is None else arranged(weights.bias)
+    return replace(weights, Wx=arranged(weights.Wx), Wh=arranged(weights.Wh), bias=bias)
+
+
 _SIGMOID = gate(mx.sigmoid)
 
 
@@ -78,19 +130,13 @@ def gates(
     c: mx.array | None,
     activation: Activation = mx.tanh,
     recurrent: Gate = _SIGMOID,
-    *,
-    whole: bool = False,
+    order: Order = CANONICAL,
 ) -> tuple[mx.array, mx.array]:
     """Return ``o φ(c_t)`` and ``c_t`` from the pre-activations ``[N, 4H]`` and ``c_{t-1}``.
 
-    A ``c_{t-1}`` of None is zero. ``whole`` calls an element-wise σ once, on all of z: the result
-    for g goes unused, and where an operation's start counts, one is quicker than three.
+    A ``c_{t-1}`` of None is zero.
     """
-    i, f, g, o = mx.split(z, 4, axis=-1)
-    if whole:
-        i, f, _, o = mx.split(recurrent.of(z), 4, axis=-1)
-    else:
-        i, f, o = (recurrent.of(each) for each in (i, f, o))
+    i, f, g, o = order.parts(z, recurrent.of)
     new = recurrent.through(activation(g), i)
     c = new if c is None else recurrent.through(c, f) + new
     return recurrent.through(activation(c), o), c

@@ -15,7 +15,7 @@ import mlx.core as mx
 from lstm_bridge.core import lstm, native
 from lstm_bridge.core.activations import Activation
 from lstm_bridge.core.recurrence import steps
-from lstm_bridge.core.unroll import advance, unroll
+from lstm_bridge.core.unroll import advance, rearranges, unroll
 from lstm_bridge.core.weights import LSTMWeights
 
 
@@ -216,8 +216,11 @@ def _run_plain(
     if len(x) == 1:
         h, c = advance(lstm.input_part(x.squeeze(0), weights), h, c, weights.Wh)
         return Trajectory(h[None], h, c, c[None] if cells else None)
+    order = lstm.CANONICAL
+    if rearranges(x.shape[1], len(x), weights, x.dtype):
+        weights, order = lstm.sigmoids_first(weights), lstm.SIGMOIDS_FIRST
     zx = lstm.input_part(x, weights)
-    done = unroll(zx[::-1] if reverse else zx, h, c, weights.Wh)
+    done = unroll(zx[::-1] if reverse else zx, h, c, weights.Wh, order)
     step = -1 if reverse else 1
     return Trajectory(done.hs[::step], done.h, done.c, done.cs[::step] if cells else None)
 

@@ -15,7 +15,7 @@ of many steps at a time are computed again from the outputs as one matrix produc
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -29,6 +29,7 @@ from lstm_bridge.core.activations import (
     tanh_of_many,
 )
 from lstm_bridge.core.paths import is_portable
+from lstm_bridge.core.weights import LSTMWeights
 
 _TOGETHER = 32
 """Steps that are compiled as one function, and whose gates are computed again together: those of
@@ -37,8 +38,8 @@ all steps at once would fill the memory."""
 _FEW = 1024
 """Numbers of one gate up to which the start of an operation takes longer than they do."""
 
-_TURNED_PER_STEP = 4096
-"""Weights that are turned in the time that a step gains by it."""
+_REARRANGED_PER_STEP, _TURNED_PER_STEP = 16384, 4096
+"""Weights that are brought into another order, and turned, in the time that a step gains by it."""
 
 _NOTHING = 1e-18
 """An output gate below it lets nothing through; its square is a normal number."""
@@ -53,7 +54,24 @@ class Unrolled(NamedTuple):
     c: mx.array
 
 
-def unroll(zx: mx.array, h0: mx.array | None, c0: mx.array | None, Wh: mx.array) -> Unrolled:
+def rearranges(N: int, L: int, weights: LSTMWeights, dtype: mx.Dtype) -> bool:
+    """Say whether ``unroll`` is quicker with the weights of ``lstm.sigmoids_first``."""
+    size = weights.Wx.size + weights.Wh.size
+    return (
+        N * weights.H >= _FEW
+        and size <= _REARRANGED_PER_STEP * L
+        and power_is_quicker(N * weights.H, dtype)
+        and not is_portable()
+    )
+
+
+def unroll(
+    zx: mx.array,
+    h0: mx.array | None,
+    c0: mx.array | None,
+    Wh: mx.array,
+    order: lstm.Order = lstm.CANONICAL,
+) -> Unrolled:
     """Run all steps: ``h_t, c_t = gates(zx_t + h_{t-1} Wh^T, c_{t-1})``.
 
     Args:
@@ -61,12 +79,14 @@ def unroll(zx: mx.array, h0: mx.array | None, c0: mx.array | None, Wh: mx.array)
         h0: initial hidden state, ``[N, H]``, or None for zeros.
         c0: initial cell state, ``[N, H]``, or None for zeros.
         Wh: recurrent weights, ``[4H, H]``.
+        order: of the gates in zx and Wh, ``CANONICAL`` or ``SIGMOIDS_FIRST``. Default: canonical.
     """
     states: list[mx.array] = []
     if fuse.fuses() or h0 is not None or c0 is not None:
         states = [lstm.start(s, zx[0], Wh.shape[1]) for s in (h0, c0)]
-    loop: Callable[..., Any] = _loop if is_portable() else _with_gradient
-    return Unrolled(*loop(zx, Wh, *states))
+    if is_portable():
+        return Unrolled(*_loop(order, zx, Wh, *states))
+    return Unrolled(*_with_gradient(order)(zx, Wh, *states))
 
 
 def advance(
@@ -88,21 +108,30 @@ def advance(
     return lstm.gates(z, None) if c is None else _gates_of_a_cpu(z, c)
 
 
-_gates_of_a_cpu = partial(lstm.gates, recurrent=gate(sigmoid_of_many), whole=True)
+_gates_of_a_cpu = partial(lstm.gates, recurrent=gate(sigmoid_of_many), order=lstm.AT_ONCE)
 
 
-def _loop(zx: mx.array, Wh: mx.array, *states: mx.array) -> tuple[mx.array, ...]:
+def _loop(order: lstm.Order, zx: mx.array, Wh: mx.array, *states: mx.array) -> tuple[mx.array, ...]:
     """The loop of operations that autodiff differentiates."""
-    return _run(fuse.fused(_fused_steps) if fuse.fuses() else _cpu_steps, zx, Wh.T, *states)
+    if order is lstm.CANONICAL:
+        steps = fuse.fused(_fused_steps) if fuse.fuses() else _cpu_steps
+    else:
+        steps = partial(_steps, partial(lstm.gates, recurrent=gate(sigmoid_of_many), order=order))
+    return _run(steps, zx, Wh.T, *states)
 
 
-def _quickest_loop(zx: mx.array, Wh: mx.array, *states: mx.array) -> tuple[mx.array, ...]:
+def _quickest_loop(
+    order: lstm.Order, zx: mx.array, Wh: mx.array, *states: mx.array
+) -> tuple[mx.array, ...]:
     """The loop where no derivative is taken of its operations."""
     (L, N, width), H = zx.shape, Wh.shape[1]
     if fuse.fuses() or not power_is_quicker(N * width, zx.dtype):
-        return _loop(zx, Wh, *states)
-    whole = N * H < _FEW
-    gates = partial(lstm.gates, recurrent=gate_of_many((N, width if whole else H)), whole=whole)
+        return _loop(order, zx, Wh, *states)
+    if order is lstm.SIGMOIDS_FIRST:
+        at_once = 3 * H
+    else:
+        order, at_once = (lstm.AT_ONCE, width) if N * H < _FEW else (order, H)
+    gates = partial(lstm.gates, recurrent=gate_of_many((N, at_once)), order=order)
     # A BLAS reads rows quicker, but turning large weights takes as long as many steps.
     turned = mx.contiguous(Wh.T) if Wh.size <= _TURNED_PER_STEP * L else Wh.T
     return _run(partial(_steps, gates), zx, turned, *states)
@@ -143,6 +172,7 @@ _cpu_steps = partial(_steps, _gates_of_a_cpu)
 
 
 def _gradient(
+    order: lstm.Order,
     primals: tuple[mx.array, ...],
     cotangents: tuple[mx.array, ...],
     outputs: tuple[mx.array, ...],
@@ -157,7 +187,8 @@ def _gradient(
     dh, dhs = dh + dhs[-1], _shifted(none, dhs)
     dc, dcs = dc + dcs[-1], _shifted(none, dcs)
     inputs = (zx, before, hs, cs, c_before, dhs, dcs)
-    back: Callable[..., Any] = fuse.fused(_back) if fuse.fuses() else _back
+    fuses = fuse.fuses() and order is lstm.CANONICAL
+    back: Callable[..., Any] = fuse.fused(_fused_back) if fuses else partial(_back, order)
     dzs: list[Any] = []
     for some in reversed(_chunks(len(zx))):
         dz, dh, dc = back(Wh, dh, dc, *(a[some] for a in inputs))
@@ -168,31 +199,33 @@ def _gradient(
 
 
 def _back(
-    Wh: mx.array, dh: mx.array, dc: mx.array, *steps: mx.array
+    order: lstm.Order, Wh: mx.array, dh: mx.array, dc: mx.array, *steps: mx.array
 ) -> tuple[list[Any], mx.array, mx.array]:
     """Some steps back: the gradient of their z, and of the states before them."""
     zx, before, hs, cs, c_before, *outside = steps
-    slopes = _slopes(mx.addmm(zx, before, Wh.T), hs, cs, c_before)
+    slopes = _slopes(order, mx.addmm(zx, before, Wh.T), hs, cs, c_before)
     dzs: list[Any] = []
     each = zip(*map(_rows, (*outside, *slopes)), strict=True)
     for dh_before, dc_before, *slope in reversed(list(each)):
-        dz, dc = _pull_step(dh, dc, *slope)
+        dz, dc = _pull_step(order, dh, dc, *slope)
         dzs.insert(0, dz)
         dh, dc = mx.addmm(dh_before, dz, Wh), dc + dc_before
     return dzs, dh, dc
 
 
+_fused_back = partial(_back, lstm.CANONICAL)
+
+
 def _slopes(
-    z: mx.array, h: mx.array, c: mx.array, c_before: mx.array
+    order: lstm.Order, z: mx.array, h: mx.array, c: mx.array, c_before: mx.array
 ) -> tuple[mx.array, mx.array, mx.array]:
     """All steps' local derivatives: of z by c (i, f, g) and h (o), of c by h, and f itself."""
-    i, f, g, o = mx.split(z, 4, axis=-1)
-    i, f, o = (sigmoid_of_many(each) for each in (i, f, o))
+    i, f, g, o = order.parts(z, sigmoid_of_many)
     # What depends on g is its own slope and, a gate's product smaller, that of i: together they are
     # exact to a rounding step, though a small g itself is not.
     g = tanh_of_many(g)
     new, kept = i * g, f * c_before
-    through = [new * (1 - i), kept * (1 - f), i * (1 - g * g), h * (1 - o)]
+    through = order.of_gates(new * (1 - i), kept * (1 - f), i * (1 - g * g), h * (1 - o))
     to_c = o - h * _tanh_of_cell(h, o, c)
     return mx.concatenate(through, axis=-1), to_c, f
 
@@ -205,31 +238,39 @@ def _tanh_of_cell(h: mx.array, o: mx.array, c: mx.array) -> mx.array:
 
 
 def _pull_step(
-    dh: mx.array, dc: mx.array, through: mx.array, to_c: mx.array, f: mx.array
+    order: lstm.Order,
+    dh: mx.array,
+    dc: mx.array,
+    through: mx.array,
+    to_c: mx.array,
+    f: mx.array,
 ) -> tuple[mx.array, mx.array]:
     """One step back: the gates' gradient, and the gradient of the cell state before."""
     dc = dc + dh * to_c
-    return mx.concatenate([dc, dc, dc, dh], axis=-1) * through, dc * f
+    return mx.concatenate(order.of_gates(dc, dc, dc, dh), axis=-1) * through, dc * f
 
 
 def _tangents(
-    primals: tuple[mx.array, ...], tangents: tuple[mx.array | None, ...]
+    order: lstm.Order, primals: tuple[mx.array, ...], tangents: tuple[mx.array | None, ...]
 ) -> tuple[mx.array, ...]:
     known = [mx.zeros_like(p) if t is None else t for p, t in zip(primals, tangents, strict=True)]
-    return tuple(mx.jvp(_loop, list(primals), known)[1])
+    return tuple(mx.jvp(partial(_loop, order), list(primals), known)[1])
 
 
 def _mapped(
-    inputs: tuple[mx.array, ...], axes: tuple[int | None, ...]
+    order: lstm.Order, inputs: tuple[mx.array, ...], axes: tuple[int | None, ...]
 ) -> tuple[tuple[mx.array, ...], tuple[int, ...]]:
-    outputs = mx.vmap(_loop, in_axes=tuple(axes))(*inputs)
+    outputs = mx.vmap(partial(_loop, order), in_axes=tuple(axes))(*inputs)
     return tuple(outputs), (0,) * len(outputs)
 
 
-_with_gradient: Any = mx.custom_function(_quickest_loop)
-_with_gradient.vjp(_gradient)
-_with_gradient.jvp(_tangents)
-_with_gradient.vmap(_mapped)
+@cache
+def _with_gradient(order: lstm.Order) -> Any:
+    done: Any = mx.custom_function(partial(_quickest_loop, order))
+    done.vjp(partial(_gradient, order))
+    done.jvp(partial(_tangents, order))
+    done.vmap(partial(_mapped, order))
+    return done
 
 
 def _shifted(first: mx.array, steps: mx.array) -> mx.array:
