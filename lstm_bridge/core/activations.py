@@ -53,14 +53,6 @@ def sigmoid_of_many(x: mx.array) -> mx.array:
     return 1 / (1 + mx.power(math.exp(-1), mx.maximum(x, -80.0)))
 
 
-def tanh_of_many(x: mx.array) -> mx.array:
-    """Return ``tanh(x)``, where that is quicker with an error of a rounding step at 1 for any x."""
-    if not power_is_quicker(x.size, x.dtype):
-        return mx.tanh(x)
-    # Further up the power overflows; this is 1 already.
-    return 1 - 2 / (1 + mx.power(math.exp(2), mx.minimum(x, 40.0)))
-
-
 class Gate(NamedTuple):
     """How σ lets something through: ``through(y, of(z)) = σ(z) y``."""
 

@@ -26,7 +26,6 @@ from lstm_bridge.core.activations import (
     gate_of_many,
     power_is_quicker,
     sigmoid_of_many,
-    tanh_of_many,
 )
 from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.weights import LSTMWeights
@@ -221,9 +220,7 @@ def _slopes(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """All steps' local derivatives: of z by c (i, f, g) and h (o), of c by h, and f itself."""
     i, f, g, o = order.parts(z, sigmoid_of_many)
-    # What depends on g is its own slope and, a gate's product smaller, that of i: together they are
-    # exact to a rounding step, though a small g itself is not.
-    g = tanh_of_many(g)
+    g = mx.tanh(g)
     new, kept = i * g, f * c_before
     through = order.of_gates(new * (1 - i), kept * (1 - f), i * (1 - g * g), h * (1 - o))
     to_c = o - h * _tanh_of_cell(h, o, c)

@@ -14,7 +14,7 @@ import pytest
 
 from lstm_bridge.core import lstm, native
 from lstm_bridge.core import unroll as module
-from lstm_bridge.core.activations import power_is_quicker, tanh_of_many
+from lstm_bridge.core.activations import power_is_quicker
 from lstm_bridge.core.paths import portable
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.equivalence.judge import Verdict, judge
@@ -203,9 +203,30 @@ def test_one_odd_number_poisons_what_it_poisons_in_mlx(
     assert not np.isnan(np.delete(hs, 3, axis=1)).any()
 
 
-def test_tanh_of_many_is_exact_to_a_rounding_step_at_one() -> None:
-    x = np.concatenate([np.linspace(-20, 20, 20001), [-1e30, 1e30, -np.inf, np.inf]]).astype("f4")
-    source, exact = np.array(mx.tanh(mx.array(x))), np.tanh(x.astype("f8"))
-    assert judge(np.array(tanh_of_many(mx.array(x))), source, exact).passed
-    rounded = 1 - 2 / (1 + mx.power(7.39, mx.minimum(mx.array(x), 40.0)))
-    assert not judge(np.array(rounded), source, exact).passed
+def digits(size: float) -> Verdict:
+    """Judge the gradients of i, f and g number by number, where g has that size."""
+    N, H = 40, 32
+    rng = np.random.default_rng(3)
+    zx = rng.normal(0, 1, (L, N, 4 * H))
+    zx[..., 2 * H : 3 * H] = size * rng.uniform(0.5, 1, (L, N, H))
+    still = mx.zeros((4 * H, H)), mx.zeros((N, H)), mx.zeros((N, H))
+    p = Problem(mx.array(zx.astype("f4")), *still, mx.ones((L, N, H)), mx.zeros((L, N, 4 * H)))
+    # Before the first step the cell is zero, and f has no gradient.
+    mine, source, exact = (
+        found[1][1:, :, : 3 * H]
+        for found in (by_vjp(rearranged, p), by_vjp(of_mlx, p), truth(p, by_vjp))
+    )
+    return judge(mine / exact, source / exact, np.ones_like(exact))
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-5, 1e-3, 1e-2])
+def test_gradients_of_small_candidates_keep_their_digits(size: float) -> None:
+    """The input gate's gradient has the candidate as a factor."""
+    verdict = digits(size)
+    assert verdict.passed, verdict.reason
+
+
+def test_lost_digits_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a tanh that is exact to a rounding step at 1 alone."""
+    monkeypatch.setattr(module.mx, "tanh", lambda x: 1 - 2 / (1 + mx.exp(2 * x)))
+    assert not digits(1e-5).passed
