@@ -119,11 +119,14 @@ clean: ## Remove .venv and everything that was built
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find lstm_bridge tests fixtures docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One stamp per extra: an install runs again only when pyproject.toml is newer than its stamp.
+# One stamp per extra: an install runs again only when pyproject.toml is newer than its stamp, and,
+# for the tests, when a source of the kernel is.
 $(HAS)%: $(MADE) pyproject.toml
 	@echo "Installing lstm-bridge[$*] into $(VENV); the first time may take minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	@touch $@
+
+$(HAS)test: setup.py $(wildcard lstm_bridge/core/native/*.cpp) $(filter lstm_bridge/%,$(KERNEL_HEADERS))
 
 $(MADE):
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -5,6 +5,7 @@ operations. All other settings stand in pyproject.toml.
 """
 
 import os
+import runpy
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -41,12 +42,22 @@ class SideBySide(build_ext):
     """Compile an extension's files on all processors: one instruction set takes up to a minute."""
 
     def build_extension(self, ext):
-        """Build as setuptools does, with a compiler that takes several files at a time."""
-        compile_some = self.compiler.compile
+        """Build as setuptools does, with a compiler that takes several files at a time.
 
-        def compile_all(sources, *args, **options):
+        One of them is told what all of them are, so that a change of one compiles no other anew.
+        """
+        compile_some = self.compiler.compile
+        digest = runpy.run_path(str(HERE / NATIVE / "sources.py"))["digest"]()
+
+        def compile_one(source, macros, options):
+            told = (
+                [("LSTM_BRIDGE_SOURCES", f'"{digest}"')] if source.endswith("binding.cpp") else []
+            )
+            return compile_some([source], macros=[*macros, *told], **options)
+
+        def compile_all(sources, *, macros, **options):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                done = pool.map(lambda source: compile_some([source], *args, **options), sources)
+                done = pool.map(lambda source: compile_one(source, macros, options), sources)
                 return list(chain.from_iterable(done))
 
         self.compiler.compile = compile_all

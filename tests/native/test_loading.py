@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import shutil
 import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -14,6 +16,7 @@ import pytest
 from lstm_bridge.core import native
 
 MINE = str(mx.__version__)
+FITTING = f"mlx_version, sources = {MINE!r}, {native.digest()!r}"
 CUT = """
 import sys
 from lstm_bridge.core import native
@@ -49,6 +52,28 @@ def test_one_that_was_built_for_another_mlx(
     assert status == native.Status(False, f"built for mlx 0.1.2, but mlx {MINE} is running")
 
 
+def test_one_that_was_built_from_other_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editable installation whose sources moved on: its numbers may be wrong."""
+    code = f"mlx_version, sources = {MINE!r}, 'others'"
+    status = loaded("native_stale", code, tmp_path, monkeypatch)
+    assert not status.serves
+    assert status.reason.startswith("built from other sources ")
+
+
+def test_any_change_of_a_source_changes_the_digest(tmp_path: Path) -> None:
+    shutil.copy(native.sources.__file__, tmp_path / "sources.py")
+    found = []
+    for name, content in (("", ""), ("a.cpp", "1"), ("a.cpp", "2"), ("b.inc", "2"), ("c.py", "")):
+        if name:
+            (tmp_path / name).write_text(content)
+        found.append(runpy.run_path(str(tmp_path / "sources.py"))["digest"]())
+    assert found[0] == ""
+    assert len(set(found[:4])) == 4
+    assert found[4] == found[3]
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
@@ -59,7 +84,7 @@ def test_one_that_was_built_for_another_mlx(
 def test_one_that_computes_nothing_right(
     name: str, answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = f"mlx_version = {MINE!r}\ndef set_composed(f): pass\ndef lstm(*given):\n    {answer}\n"
+    code = f"{FITTING}\ndef set_composed(f): pass\ndef lstm(*given):\n    {answer}\n"
     status = loaded(name, code, tmp_path, monkeypatch)
     assert not status.serves
     assert status.reason.startswith("does not work with this mlx")

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from lstm_bridge.core.native.sources import digest
 from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.weights import LSTMWeights
 
@@ -234,6 +235,9 @@ def _load() -> _Loaded:
         return _Loaded(None, f"not loadable with mlx {running}: {error}")
     if module.mlx_version != running:
         return _Loaded(None, f"built for mlx {module.mlx_version}, but mlx {running} is running")
+    mine = digest()
+    if mine and module.sources != mine:
+        return _Loaded(None, "built from other sources than those beside it: install again")
     return _smoke(module)
 
 

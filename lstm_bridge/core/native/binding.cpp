@@ -21,6 +21,7 @@ NB_MODULE(_fused, m) {
   m.attr("mlx_version") = std::to_string(MLX_VERSION_MAJOR) + "." +
                           std::to_string(MLX_VERSION_MINOR) + "." +
                           std::to_string(MLX_VERSION_PATCH);
+  m.attr("sources") = LSTM_BRIDGE_SOURCES;
   m.def("lstm", &lstm, nb::arg("x"), nb::arg("Wx"), nb::arg("Wh"), nb::arg("bias").none(),
         nb::arg("Wp").none(), nb::arg("h0").none(), nb::arg("c0").none(), nb::arg("mask").none(),
         nb::arg("reverse"), nb::arg("zero_masked"), nb::arg("cells"));
