@@ -53,6 +53,15 @@ def sigmoid_of_many(x: mx.array) -> mx.array:
     return 1 / (1 + mx.power(math.exp(-1), mx.maximum(x, -80.0)))
 
 
+def tanh_of_many(x: mx.array) -> mx.array:
+    """Return ``tanh(x)``, with the C library's ``exp(2x) - 1`` where that is quicker."""
+    if not power_is_quicker(x.size // 4, x.dtype):  # it gains less than a sigmoid's power
+        return mx.tanh(x)
+    # Beyond 9 it is 1; beyond 20 the derivative's squares would overflow.
+    e = mx.expm1(2 * mx.minimum(x, 20.0))
+    return e / (2 + e)
+
+
 class Gate(NamedTuple):
     """How σ lets something through: ``through(y, of(z)) = σ(z) y``."""
 

@@ -26,6 +26,7 @@ from lstm_bridge.core.activations import (
     gate_of_many,
     power_is_quicker,
     sigmoid_of_many,
+    tanh_of_many,
 )
 from lstm_bridge.core.paths import is_portable
 from lstm_bridge.core.weights import LSTMWeights
@@ -130,7 +131,12 @@ def _quickest_loop(
         at_once = 3 * H
     else:
         order, at_once = (lstm.AT_ONCE, width) if N * H < _FEW else (order, H)
-    gates = partial(lstm.gates, recurrent=gate_of_many((N, at_once)), order=order)
+    gates = partial(
+        lstm.gates,
+        activation=tanh_of_many,
+        recurrent=gate_of_many((N, at_once)),
+        order=order,
+    )
     # A BLAS reads rows quicker, but turning large weights takes as long as many steps.
     turned = mx.contiguous(Wh.T) if Wh.size <= _TURNED_PER_STEP * L else Wh.T
     return _run(partial(_steps, gates), zx, turned, *states)
@@ -220,7 +226,7 @@ def _slopes(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """All steps' local derivatives: of z by c (i, f, g) and h (o), of c by h, and f itself."""
     i, f, g, o = order.parts(z, sigmoid_of_many)
-    g = mx.tanh(g)
+    g = tanh_of_many(g)
     new, kept = i * g, f * c_before
     through = order.of_gates(new * (1 - i), kept * (1 - f), i * (1 - g * g), h * (1 - o))
     to_c = o - h * _tanh_of_cell(h, o, c)

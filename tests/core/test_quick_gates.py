@@ -14,7 +14,7 @@ import pytest
 
 from lstm_bridge.core import lstm, native
 from lstm_bridge.core import unroll as module
-from lstm_bridge.core.activations import power_is_quicker
+from lstm_bridge.core.activations import power_is_quicker, tanh_of_many
 from lstm_bridge.core.paths import portable
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.equivalence.judge import Verdict, judge
@@ -23,8 +23,8 @@ from lstm_bridge.equivalence.oracle.lstm import direction
 from lstm_bridge.equivalence.oracle.lstm import run as run_oracle
 
 L = 5
-SIZES = [(8, 40), (40, 32)]
-"""N and H: all gates at once, and gate by gate."""
+SIZES = [(8, 40), (40, 32), (64, 64)]
+"""N and H: all gates at once, gate by gate, and another tanh, too."""
 
 
 @pytest.fixture(autouse=True)
@@ -228,5 +228,29 @@ def test_gradients_of_small_candidates_keep_their_digits(size: float) -> None:
 
 def test_lost_digits_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a tanh that is exact to a rounding step at 1 alone."""
-    monkeypatch.setattr(module.mx, "tanh", lambda x: 1 - 2 / (1 + mx.exp(2 * x)))
+    monkeypatch.setattr(module, "tanh_of_many", lambda x: 1 - 2 / (1 + mx.exp(2 * x)))
     assert not digits(1e-5).passed
+
+
+def test_tanh_of_many_is_as_good_as_that_of_mlx_at_every_number() -> None:
+    x = np.logspace(-37, 1.5, 20000).astype("f4")
+    x = np.concatenate([x, -x])
+    exact = np.tanh(x.astype("f8"))
+    parties = (np.array(f(mx.array(x)), "f8") / exact for f in (tanh_of_many, mx.tanh))
+    assert judge(*parties, np.ones_like(exact)).passed
+
+
+def test_tanh_of_many_at_the_extremes() -> None:
+    values = [0.0, -0.0, 20.0, 44.0, 89.0, -89.0, 1e30, -1e30, np.inf, -np.inf, np.nan]
+    x = mx.array(np.tile(np.array(values, "f4"), 400))
+    y, expected = np.array(tanh_of_many(x)), np.array(mx.tanh(x))
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(np.signbit(y[:2]), [False, True])
+
+    def slope(x: mx.array) -> mx.array:
+        return mx.grad(lambda v: tanh_of_many(v).sum())(x)
+
+    finite = mx.array(np.tile(np.array(values[:8], "f4"), 600))
+    flat = np.tile([1.0, 1.0, *[0.0] * 6], 600)
+    assert judge(np.array(slope(finite)), flat, flat).passed
+    assert mx.isfinite(mx.grad(lambda v: slope(v).sum())(finite)).all()
