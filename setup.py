@@ -5,8 +5,10 @@ operations. All other settings stand in pyproject.toml.
 """
 
 import os
+import platform
 import runpy
 import sys
+import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -64,6 +66,22 @@ class SideBySide(build_ext):
         super().build_extension(ext)
 
 
+def aim_at_this_mac():
+    """Compile for this processor, and for a macOS that has what C++20's atomics wait with.
+
+    A Python from python.org would have code for two processors, and for macOS 10.9 or 10.13; mlx
+    is for one, and for macOS 14.
+    """
+    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
+    os.environ.setdefault("MACOSX_DEPLOYMENT_TARGET", "14.0")
+
+
+def mlx_beside():
+    """Where macOS finds libmlx: beside an installed package, or from an editable one's folder."""
+    places = "@loader_path/../../..", sysconfig.get_path("platlib")
+    return [f"-Wl,-rpath,{place}/mlx/lib" for place in places]
+
+
 def _files(pattern):
     return sorted(str(path.relative_to(HERE)) for path in (HERE / NATIVE).glob(pattern))
 
@@ -81,6 +99,8 @@ def fused():
     if sys.platform == "win32" or not (package / "include/mlx/mlx.h").exists():
         print("lstm-bridge: no fused CPU kernel, mlx has no headers here", file=sys.stderr)
         return []
+    if sys.platform == "darwin":
+        aim_at_this_mac()
     if not compiles():
         print("lstm-bridge: no fused CPU kernel, no C++20 compiler was found", file=sys.stderr)
         return []
@@ -99,9 +119,7 @@ def fused():
             define_macros=[("NDEBUG", None), ("NB_COMPACT_ASSERTIONS", None), ("NB_DOMAIN", "mlx")],
             extra_compile_args=FLAGS,
             # mlx.core is imported first, and has loaded libmlx; macOS asks for a path all the same.
-            extra_link_args=(
-                ["-Wl,-rpath,@loader_path/../../../mlx/lib"] if sys.platform == "darwin" else []
-            ),
+            extra_link_args=mlx_beside() if sys.platform == "darwin" else [],
             library_dirs=[str(package / "lib")],
             libraries=["mlx"],
             language="c++",
