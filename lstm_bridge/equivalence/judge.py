@@ -19,6 +19,10 @@ ILL_CONDITIONED = 1e-3
 """Source error beyond which trajectories are not comparable and one-step tests decide."""
 
 
+_SMALLEST_NORMAL = 2.0**-126
+"""Float32's and bfloat16's: from here down, rounding steps get no smaller."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the comparison of one array found.
@@ -72,10 +76,10 @@ def judge(
     clear = ~odd & np.isfinite(o)
     errors = np.where(clear, np.abs(np.where(clear, a, 0) - np.where(clear, o, 0)), 0.0)
     source_error = _largest(s[clear] - o[clear])
-    floor = max(eps * _largest(o[clear]), conditioning)
+    floor = max(eps * max(_largest(o[clear]), _SMALLEST_NORMAL), conditioning)
     max_abs = float(errors.max())
     allowed = max(source_error, floor)
-    ratio = max_abs / allowed if allowed else (0.0 if max_abs == 0 else float("inf"))
+    ratio = max_abs / allowed
     worst = _index(np.argmax(errors), a.shape)
     passed = ratio <= ALLOWED_RATIO
     reason = "" if passed else f"error {max_abs:.3g} at {worst} is {ratio:.1f}x the source's own"

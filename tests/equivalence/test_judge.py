@@ -37,6 +37,13 @@ def test_an_exact_source_leaves_one_rounding_step_as_the_unit() -> None:
     assert not judge(ORACLE + 4.1 * step, ORACLE, ORACLE).passed
 
 
+def test_below_the_normal_numbers_rounding_steps_get_no_smaller() -> None:
+    tiny, step = ORACLE * 1e-40, 2.0**-149
+    assert judge(tiny + 3.9 * step, tiny, tiny).passed
+    assert not judge(tiny + 4.1 * step, tiny, tiny).passed
+    assert not judge(np.zeros(3) + 1e-40, np.zeros(3), np.zeros(3)).passed
+
+
 def test_what_rounded_inputs_move_is_no_error_of_ours() -> None:
     assert judge(ORACLE + 3.9e-3, ORACLE, ORACLE, conditioning=1e-3).passed
     assert not judge(ORACLE + 4.1e-3, ORACLE, ORACLE, conditioning=1e-3).passed
