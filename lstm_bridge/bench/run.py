@@ -173,16 +173,17 @@ class _Scope(NamedTuple):
     only: tuple[str, ...]  # the distributions whose sides take part, or none for all
     budget: float  # seconds for each side
     slow: float  # seconds beyond which a side is called once
+    least: int  # calls of each side that are not slow
 
 
 def _scope(quick: bool, composed: bool) -> _Scope:
     shapes, streams = (QUICK, STREAMS[:2]) if quick else (SHAPES, STREAMS)
     if composed:
         single = tuple(s for s in shapes if s.layers == 1 and not s.bidirectional)
-        return _Scope(single, streams, (), ("mlx",), 0.3 if quick else 0.4, 0.5)
+        return _Scope(single, streams, (), ("mlx",), 0.3 if quick else 0.4, 0.5, 5)
     if quick:
-        return _Scope(shapes, streams, (), (), 0.3, 5.0)
-    return _Scope(shapes, streams, models.installed(), (), 1.5, 5.0)
+        return _Scope(shapes, streams, (), (), 0.3, 5.0, 3)
+    return _Scope(shapes, streams, models.installed(), (), 1.5, 5.0, 3)
 
 
 def bench(
@@ -212,7 +213,7 @@ def bench(
     cases: list[Case] = []
 
     def add(shape: Shape | Subject, mode: str, sides: dict[str, Work]) -> None:
-        cases.append(Case(shape, mode, interleaved(sides, scope.budget, scope.slow)))
+        cases.append(Case(shape, mode, interleaved(sides, scope.budget, scope.slow, scope.least)))
         if progress is not None:
             progress(len(cases), total)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lstm_bridge.bench.peers import Work
 
-_SLOW = 5.0
+_SLOW, _LEAST = 5.0, 3
 _PAUSE = 0.002
 _LONGEST_PAUSE = 0.05
 _TURN = 0.01  # seconds of timed calls in one turn, of ten calls at most
@@ -23,7 +23,9 @@ class Timing(NamedTuple):
     calls: int
 
 
-def interleaved(sides: Mapping[str, Work], budget: float, slow: float = _SLOW) -> dict[str, Timing]:
+def interleaved(
+    sides: Mapping[str, Work], budget: float, slow: float = _SLOW, least: int = _LEAST
+) -> dict[str, Timing]:
     """Time all sides in turns until their share of the budget is spent.
 
     A turn waits until the worker threads of the side before have gone to sleep, makes untimed calls
@@ -31,9 +33,10 @@ def interleaved(sides: Mapping[str, Work], budget: float, slow: float = _SLOW) -
 
     Args:
         sides: name → work.
-        budget: seconds for each side; at least three calls are timed, at most two hundred, and
-            one alone where a call is slow.
+        budget: seconds for each side; at most two hundred calls are timed, and one alone where a
+            call is slow.
         slow: seconds beyond which a call is. Default: 5.
+        least: calls that are timed whatever they take. Default: 3.
 
     Returns:
         Name → timing, in the order given.
@@ -44,7 +47,7 @@ def interleaved(sides: Mapping[str, Work], budget: float, slow: float = _SLOW) -
     once = {name for name in sides if first[name] > slow}
 
     def wants(name: str) -> bool:
-        return not samples[name] if name in once else _wants_more(samples[name], budget)
+        return not samples[name] if name in once else _wants_more(samples[name], budget, least)
 
     while any(map(wants, sides)):
         for name, work in sides.items():
@@ -82,5 +85,5 @@ def _timed(work: Work) -> float:
     return time.perf_counter() - started
 
 
-def _wants_more(taken: list[float], budget: float) -> bool:
-    return len(taken) < 3 or (len(taken) < 200 and 2 * sum(taken) < budget)
+def _wants_more(taken: list[float], budget: float, least: int) -> bool:
+    return len(taken) < least or (len(taken) < 200 and 2 * sum(taken) < budget)

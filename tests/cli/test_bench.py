@@ -190,6 +190,8 @@ def test_a_slow_side_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = {"quick": lambda: 0.02, "slow": lambda: 0.6}
     timings = timing.interleaved(sides, budget=0.0, slow=0.5)
     assert {name: t.calls for name, t in timings.items()} == {"quick": 3, "slow": 1}
+    timings = timing.interleaved(sides, budget=0.0, slow=0.5, least=5)
+    assert {name: t.calls for name, t in timings.items()} == {"quick": 5, "slow": 1}
 
 
 def test_shares_of_the_limits_are_of_our_forward_pass() -> None:
