@@ -171,7 +171,9 @@ def _mapped(x: mx.array, which: int) -> mx.array:
     """Return one of ``_MAPS``, on a Linux CPU by the fused kernel."""
     flat = x if x.ndim <= _MOST_AXES else x.reshape(-1)
     done = _MAP.fused((flat,), (which,)) if DENSE_SERVES else None
-    return _MAPS[which](x) if done is None else done[0].reshape(x.shape)
+    if done is None:
+        return _MAPS[which](x)
+    return done[0] if flat is x else done[0].reshape(x.shape)
 
 
 _MAPS: tuple[Activation, ...] = (

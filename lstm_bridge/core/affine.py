@@ -82,7 +82,7 @@ def fused_squash(x: mx.array, activation: Activation) -> mx.array | None:
     """Return an activation that the kernel has by the kernel, or None where it does not serve."""
     if not DENSE_SERVES:
         return None
-    flat = x if x.ndim <= _MOST_AXES else x.reshape(-1)
+    flat = x if x.ndim <= 4 else x.reshape(-1)
     done = _SQUASH.fused((flat,), (_SQUASHES[activation],))
     if done is None:
         return None

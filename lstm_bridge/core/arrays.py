@@ -34,3 +34,8 @@ def as_array(value: Any, name: str, dtype: mx.Dtype | None = None) -> mx.array:
             got=type(value).__name__,
             fix="convert it with mx.array first",
         ) from error
+
+
+def at_least_float32(x: mx.array) -> mx.array:
+    """Widen float16 and bfloat16, whose squares and sums over H overflow or vanish."""
+    return x.astype(mx.result_type(x.dtype, mx.float32))

@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from lstm_bridge.core.affine import Linear, affine
+from lstm_bridge.core.arrays import at_least_float32
 
 Map = Callable[[mx.array], mx.array]
 
@@ -63,11 +64,6 @@ def norm_of(gamma: mx.array | None, beta: mx.array | None, eps: float) -> Map:
     if gamma is None:
         return identity
     return lambda x: mx.fast.layer_norm(x, gamma, beta, eps)
-
-
-def at_least_float32(x: mx.array) -> mx.array:
-    """Widen float16 and bfloat16, whose squares and sums over H overflow or vanish."""
-    return x.astype(mx.result_type(x.dtype, mx.float32))
 
 
 def unit_vector(n: mx.array, eps: float) -> mx.array:

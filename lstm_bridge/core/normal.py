@@ -1,8 +1,10 @@
-r"""Softmax and layer normalisation: who computes them.
+r"""Softmax, layer normalisation and that of channels: who computes them.
 
 .. math::
     \text{softmax}(x)_j &= e^{x_j} / \textstyle\sum_k e^{x_k} \\
     \text{norm}(x) &= \gamma (x - \bar x) / \sqrt{\text{var}(x) + \epsilon} + \beta
+
+of channels with a mean and a variance that are given.
 
 On a Linux CPU the fused kernel, as in ``affine``.
 """
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from lstm_bridge.core.arrays import at_least_float32
 from lstm_bridge.core.exponentials import exponential
 from lstm_bridge.core.native.ops import DENSE_SERVES, Inputs, Operation
 
@@ -45,7 +48,7 @@ def fused_softmax(x: mx.array, axis: int = -1) -> mx.array | None:
     done = _SOFTMAX.fused((_few_axes(rows),))
     if done is None:
         return None
-    y = done[0].reshape(rows.shape)
+    y = done[0] if rows.ndim <= _MOST_AXES else done[0].reshape(rows.shape)
     return y if last else mx.moveaxis(y, -1, axis)
 
 
@@ -65,10 +68,56 @@ def layer_norm(x: mx.array, gamma: mx.array | None, beta: mx.array | None, eps: 
         return x
     if DENSE_SERVES and x.ndim:
         ones = mx.ones(x.shape[-1:], x.dtype) if gamma is None else gamma
-        done = _LAYER_NORM.fused((_few_axes(x), ones, beta), (eps,))
+        rows = _few_axes(x)
+        done = _LAYER_NORM.fused((rows, ones, beta), (eps,))
         if done is not None:
-            return done[0].reshape(x.shape)
+            return done[0] if rows is x else done[0].reshape(x.shape)
     return mx.fast.layer_norm(x, gamma, beta, eps)
+
+
+def batch_norm(
+    x: mx.array,
+    mean: mx.array,
+    var: mx.array,
+    gamma: mx.array | None,
+    beta: mx.array | None,
+    eps: float,
+) -> mx.array:
+    """Normalise each channel by moments that are given, at least in float32.
+
+    Args:
+        x: ``[..., C]``, two axes or more.
+        mean: ``[C]``.
+        var: ``[C]``.
+        gamma: ``[C]``, or None for ones.
+        beta: ``[C]``, or None for zeros.
+        eps: added to the variance.
+
+    Returns:
+        ``[..., C]``, of x's dtype.
+    """
+    inputs = (_few_axes(x), mean, var, gamma, beta)
+    done = _BATCH_NORM.fused(inputs, (eps,)) if DENSE_SERVES else None
+    if done is None:
+        return _composed_batch_norm(x, mean, var, gamma, beta, eps)
+    return done[0] if inputs[0] is x else done[0].reshape(x.shape)
+
+
+def _composed_batch_norm(
+    x: mx.array,
+    mean: mx.array,
+    var: mx.array,
+    gamma: mx.array | None,
+    beta: mx.array | None,
+    eps: float,
+) -> mx.array:
+    factor = mx.rsqrt(at_least_float32(var) + eps)
+    factor = factor if gamma is None else factor * gamma
+    y = (at_least_float32(x) - mean) * factor
+    if beta is not None:
+        # Its gradient is summed up in two stages: MLX's sums lose digits with their length.
+        y = y + mx.broadcast_to(beta, y.shape[-2:])
+    return y.astype(x.dtype)
 
 
 def _few_axes(x: mx.array) -> mx.array:
@@ -92,5 +141,14 @@ def _layer_norm_of(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
     return [mx.fast.layer_norm(x, gamma, beta, settings[0])]
 
 
+def _batch_norm_of(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
+    x, mean, var, gamma, beta = inputs
+    assert x is not None
+    assert mean is not None
+    assert var is not None
+    return [_composed_batch_norm(x, mean, var, gamma, beta, settings[0])]
+
+
 _SOFTMAX = Operation("LSTMBridgeSoftmax", _softmax_of)
 _LAYER_NORM = Operation("LSTMBridgeLayerNorm", _layer_norm_of)
+_BATCH_NORM = Operation("LSTMBridgeBatchNorm", _batch_norm_of)

@@ -24,9 +24,9 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from lstm_bridge.core.affine import sigmoid, tanh
+from lstm_bridge.core.arrays import at_least_float32
 from lstm_bridge.core.maps import (
     Map,
-    at_least_float32,
     identity,
     linear_of,
     linear_weights,

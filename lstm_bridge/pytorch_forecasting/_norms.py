@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from lstm_bridge.core.maps import at_least_float32
+from lstm_bridge.core.arrays import at_least_float32
 from lstm_bridge.errors import ShapeError
 
 

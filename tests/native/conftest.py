@@ -10,7 +10,7 @@ import pytest
 
 from lstm_bridge.core import native
 
-for _name in ("ways", "conditioning", "problems", "one_state"):
+for _name in ("ways", "conditioning", "problems", "one_state", "judging"):
     _spec = spec_from_file_location(f"native_{_name}", Path(__file__).with_name(f"{_name}.py"))
     assert _spec is not None
     assert _spec.loader is not None

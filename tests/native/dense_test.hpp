@@ -220,6 +220,76 @@ inline int check_pool(const char* variant, Index C) {
                });
 }
 
+// x, mean, var, gamma, beta
+inline int check_batch_norm(const char* variant, Index rows, Index n) {
+  Random random{std::mt19937(static_cast<unsigned>(100 + n))};
+  const auto exactly = [&](const Group& g) {
+    Doubles y = g[0];
+    for (std::size_t k = 0; k < y.size(); ++k) {
+      const std::size_t c = k % at(n);
+      y[k] = (y[k] - g[1][c]) / std::sqrt(g[2][c] + 1.5) * g[3][c] + g[4][c];
+    }
+    return y;
+  };
+  return check(variant, "batch norm", random,
+               {random(rows * n), random(n), random(n), random(n), random(n)}, exactly,
+               [&](const auto& in, const Floats& dy, Floats& y, auto& d) {
+                 const lstm_bridge::BatchNorm norm{in[1].data(), in[2].data(), in[3].data(),
+                                                   in[4].data(), 1.5f};
+                 y = in[0];  // in its place
+                 lstm_bridge::cells().dense.batch_norm(rows, n, y.data(), norm, y.data());
+                 lstm_bridge::cells().dense.batch_norm_backward(
+                     rows, n, in[0].data(), norm, dy.data(),
+                     {d[0].data(), d[1].data(), d[2].data(), d[3].data(), d[4].data()});
+               });
+}
+
+// q, k, v; the weights are summed up into the last output.
+inline int check_attention(const char* variant, Index L, Index S, Index E, Index V) {
+  constexpr Index N = 2, h = 3;
+  constexpr float scale = 0.75f;
+  Random random{std::mt19937(static_cast<unsigned>(L + S + E + V))};
+  const auto exactly = [&](const Group& g) {
+    Doubles y(at(N * L * h * V), 0.0), all;
+    for (Index n = 0; n < N; ++n)
+      for (Index head = 0; head < h; ++head)
+        for (Index l = 0; l < L; ++l) {
+          Doubles w;
+          double sum = 0;
+          for (Index s = 0; s < S; ++s) {
+            double score = 0;
+            for (Index e = 0; e < E; ++e)
+              score += g[0][at(((n * L + l) * h + head) * E + e)] *
+                       g[1][at(((n * S + s) * h + head) * E + e)];
+            w.push_back(std::exp(scale * score));
+            sum += w.back();
+          }
+          for (Index s = 0; s < S; ++s) {
+            all.push_back(w[at(s)] / sum);
+            for (Index c = 0; c < V; ++c)
+              y[at(((n * L + l) * h + head) * V + c)] +=
+                  w[at(s)] / sum * g[2][at(((n * S + s) * h + head) * V + c)];
+          }
+        }
+    y.insert(y.end(), all.begin(), all.end());
+    return y;
+  };
+  return check(variant, "attention", random,
+               {random(N * L * h * E), random(N * S * h * E), random(N * S * h * V)}, exactly,
+               [&](const auto& in, const Floats& dy, Floats& y, auto& d) {
+                 const auto of = [&](int k, Index steps, Index width) {
+                   return lstm_bridge::Matrices{{in[at(k)].data(), h * width, 1}, steps * h * width, width};
+                 };
+                 const Index front = N * L * h * V;
+                 const lstm_bridge::Attention a{N, h, L, S, E, V, of(0, L, E), of(1, S, E),
+                                                of(2, S, V), scale, y.data(), y.data() + front};
+                 lstm_bridge::cells().dense.attention(a);
+                 lstm_bridge::cells().dense.attention_backward(
+                     a, {dy.data(), dy.data() + front, d[0].data(), d[1].data(), d[2].data(), h * E,
+                         h * E, h * V});
+               });
+}
+
 // All ways in which two matrices may lie.
 inline int check_products(const char* variant, Index batch, Index M, Index D, Index O) {
   Random random{std::mt19937(static_cast<unsigned>(M + D + O))};
@@ -258,6 +328,8 @@ inline int run(const char* variant) {
   for (const Index n : {1, 5, 16, 33}) {
     wrong += check_rows(variant, 7, n);
     wrong += check_maps(variant, n) + check_pool(variant, n);
+    wrong += check_batch_norm(variant, 7, n) + check_attention(variant, 9, n, 5, 18);
+    wrong += check_attention(variant, n, 35, 20, 3);
   }
   for (const Index M : {1, 5, 40})
     for (const Index D : {1, 3, 33})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from native_judging import Arrays, Function, draw, failures, judged, not_passed, results
 from native_ways import apart, at_once, graph, transformations
 
 from lstm_bridge.core import native
@@ -21,54 +22,11 @@ from lstm_bridge.core.normal import exact_softmax, layer_norm, softmax
 from lstm_bridge.core.paths import portable
 from lstm_bridge.core.pooling import Pools, max_pool
 from lstm_bridge.core.products import einsum, matmul
-from lstm_bridge.equivalence.judge import judge
 
 needs_kernel = pytest.mark.skipif(
     not native.status().serves or sys.platform == "darwin",
     reason=f"the kernel's products do not serve: {native.status().reason or 'macOS'}",
 )
-Arrays = list[mx.array]
-Function = Callable[..., mx.array]
-
-
-def draw(*shapes: Sequence[int]) -> Arrays:
-    """Arrays of these shapes, scaled so that sums over a middle size stay near one."""
-    rng = np.random.default_rng(sum(map(sum, shapes)))
-    arrays = [mx.array(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
-    mx.eval(arrays)
-    return arrays
-
-
-def results(f: Function, arrays: Arrays, dtype: mx.Dtype = mx.float32) -> Arrays:
-    """The value, and all gradients for a cotangent that is the value's own cosine."""
-    primals = [a.astype(dtype) for a in arrays]
-    with mx.stream(mx.cpu):
-        y = f(*primals)
-        down = mx.cos(mx.arange(y.size)).reshape(y.shape).astype(dtype)
-        values, slopes = mx.vjp(lambda *a: [f(*a)], primals, [down])
-        mx.eval(values, slopes)
-    return values + slopes
-
-
-def failures(f: Function, arrays: Arrays, mistaken: Function | None = None) -> list[str]:
-    """What the numeric policy does not pass, of the values and gradients."""
-    return judged(results(mistaken or f, arrays), f, arrays)
-
-
-def judged(ours: Arrays, f: Function, arrays: Arrays) -> list[str]:
-    """The same of results that are there."""
-    with native.disabled():
-        source = results(f, arrays)
-    return not_passed(ours, source, results(f, arrays, mx.float64))
-
-
-def not_passed(ours: Arrays, source: Sequence[Any], truth: Sequence[Any]) -> list[str]:
-    """What the numeric policy does not pass of arrays that are there."""
-    triples = zip(ours, source, truth, strict=True)
-    with mx.stream(mx.cpu):
-        verdicts = [judge(*(np.array(a) for a in triple)) for triple in triples]
-    return [v.reason for v in verdicts if not v.passed]
-
 
 PRODUCTS = [
     ((5, 7, 9), (5, 9, 11)),
@@ -205,6 +163,17 @@ def test_convolutions_of_views(variant: str) -> None:
     ]
     for way in ways:
         assert mx.allclose(way(), y, rtol=1e-5, atol=1e-6), variant
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_windows_are_read_as_torch_keeps_them(variant: str, name: str) -> None:
+    f, (x, W, bias) = convolution(name)
+    kept = mx.contiguous(mx.moveaxis(W, -1, 1))
+    with mx.stream(mx.cpu):
+        y = f(x, mx.moveaxis(kept, 1, -1), bias)
+        assert mx.array_equal(y, f(x, W, bias)), variant
+        turned = f(x, mx.moveaxis(kept[..., ::-1], 1, -1), bias)
+        assert kept.shape[-1] < 2 or not mx.allclose(y, turned), "windows that are turned"
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "sin"])

@@ -127,8 +127,8 @@ View wide(const View& v, Scratch& scratch) {
   return floats;
 }
 
-Written::Written(mx::Shape shape, mx::Dtype own, Scratch& scratch)
-    : array_(empty(std::move(shape), own)),
+Written::Written(mx::Shape shape, mx::Dtype own, Scratch& scratch, const mx::array* like)
+    : array_(empty(std::move(shape), own, like)),
       floats_(is_half(own) ? scratch.floats(static_cast<std::ptrdiff_t>(array_.size()))
                            : array_.data<float>()) {}
 

@@ -19,10 +19,12 @@ std::optional<mlx::core::Dtype> precision(const std::vector<const mlx::core::arr
 // What stands there in float32.
 View wide(const View& v, Scratch& scratch);
 
-// An output that the kernel writes in float32, in its own precision.
+// An output that the kernel writes in float32, in its own precision. It lies as another array of as
+// many numbers, without gaps, if that is given.
 class Written {
  public:
-  Written(mlx::core::Shape shape, mlx::core::Dtype own, Scratch& scratch);
+  Written(mlx::core::Shape shape, mlx::core::Dtype own, Scratch& scratch,
+          const mlx::core::array* like = nullptr);
   float* data() const { return floats_; }
   mlx::core::array done();  // once the kernel has written it
 

@@ -62,6 +62,7 @@ struct Convolution {
   const float* x = nullptr;       // [N, in, in', C]
   std::ptrdiff_t x_step[4] = {};
   Matrix W;                     // [O, window · window' · C]
+  bool channels_first = false;  // W is [O, C · window · window'] instead: on the way there only
   const float* bias = nullptr;  // [O], or null
   float* y = nullptr;           // [N, out, out', O]
   Squash squash = Squash::kNone;
@@ -101,6 +102,43 @@ struct NormGradients {
   float* beta = nullptr;
 };
 
+// Normalisation of channels, the last axis, by given moments: gamma (x - mean) / sqrt(var + eps) +
+// beta; ones where gamma is null, zeros where beta is.
+struct BatchNorm {
+  const float* mean = nullptr;
+  const float* var = nullptr;
+  const float* gamma = nullptr;
+  const float* beta = nullptr;
+  float eps = 0;
+};
+
+// Each may be null where it is not wanted.
+struct BatchNormGradients {
+  float* x = nullptr;
+  float* mean = nullptr;
+  float* var = nullptr;
+  float* gamma = nullptr;
+  float* beta = nullptr;
+};
+
+// y[n, l, head] = sum_s w[n, head, l, s] v[n, head, s],
+// w[n, head, l] = softmax_s(scale q[n, head, l] · k[n, head, s]), each head on its part of the width.
+struct Attention {
+  std::ptrdiff_t N = 0, heads = 0, L = 0, S = 0, E = 0, V = 0;  // E, V: widths of one head
+  Matrices q, k, v;          // of batch and head; columns lie side by side
+  float scale = 1;           // positive
+  float* y = nullptr;        // [N, L, heads · V]
+  float* weights = nullptr;  // [N, heads, L, S], or null; on the way back: values
+};
+
+struct AttentionGradients {
+  const float* y = nullptr;        // cotangent
+  const float* weights = nullptr;  // cotangent, or null for zeros
+  // Wanted gradients, all or none; they lie as the values do, but for the steps.
+  float *q = nullptr, *k = nullptr, *v = nullptr;
+  std::ptrdiff_t q_row = 0, k_row = 0, v_row = 0;
+};
+
 // One instruction set's code.
 struct Dense {
   void (*products)(const Products&);
@@ -117,8 +155,15 @@ struct Dense {
                               const float* dy, float* dx, const NormGradients&);
   void (*map)(Map, std::ptrdiff_t count, const float* x, float* y);
   void (*map_backward)(Map, std::ptrdiff_t count, const float* x, const float* dy, float* dx);
+  void (*sum)(std::ptrdiff_t count, const float* a, const float* b, float* y);  // y may be a
   void (*pool)(const Pooling&);
   void (*pool_backward)(const Pooling&, const float* dy, float* dx);
+  // x and y may be the same memory.
+  void (*batch_norm)(std::ptrdiff_t rows, std::ptrdiff_t n, const float* x, const BatchNorm&, float* y);
+  void (*batch_norm_backward)(std::ptrdiff_t rows, std::ptrdiff_t n, const float* x, const BatchNorm&,
+                              const float* dy, const BatchNormGradients&);
+  void (*attention)(const Attention&);
+  void (*attention_backward)(const Attention&, const AttentionGradients&);
 };
 
 }  // namespace lstm_bridge

@@ -1,4 +1,5 @@
-// The operations without a state, besides affine maps: what each is given and returns.
+// The operations without a state, besides affine maps and those over rows: what each is given and
+// returns.
 //
 // Shape letters: M rows, D input, O output, N batch, C channels.
 #include <algorithm>
@@ -95,7 +96,7 @@ Convolution convolution_of(const mx::array& x, const mx::array& W, const Setting
   return convolution_of(settings, sizes[0], sizes[1]);
 }
 
-Convolution convolution_of(const OpCall& call, Scratch& scratch) {
+Convolution convolution_of(const OpCall& call, Scratch& scratch, bool any_order) {
   const View &x = call.in[0], &W = call.in[1];
   Convolution a = convolution_of(call.settings, x.shape, W.shape);
   a.x = static_cast<const float*>(x.data);
@@ -103,8 +104,14 @@ Convolution convolution_of(const OpCall& call, Scratch& scratch) {
   const std::ptrdiff_t column = W.strides[3];
   const bool even = (W.shape[2] == 1 || W.strides[2] == W.shape[3] * column) &&
                     (W.shape[1] == 1 || W.strides[1] == W.shape[2] * W.shape[3] * column);
-  a.W = even ? Matrix{static_cast<const float*>(W.data), W.strides[0], column}
-             : Matrix{contiguous<float>(W, scratch), a.depth(), 1};
+  // As torch keeps them.
+  a.channels_first = any_order && !even && W.strides[2] == 1 && W.strides[1] == W.shape[2] &&
+                     column == W.shape[1] * W.shape[2];
+  if (even || a.channels_first) {
+    a.W = {static_cast<const float*>(W.data), W.strides[0], even ? column : 1};
+  } else {
+    a.W = {contiguous<float>(W, scratch), a.depth(), 1};
+  }
   a.bias = contiguous<float>(call.in[2], scratch);
   return a;
 }
@@ -127,7 +134,7 @@ double convolution_work(const MaybeArrays& in) {
 
 void convolution_forward(const OpCall& call, const Places& out) {
   Scratch scratch;
-  Convolution a = convolution_of(call, scratch);
+  Convolution a = convolution_of(call, scratch, true);
   a.y = out[0];
   cells().dense.convolution(a);
 }
@@ -135,86 +142,103 @@ void convolution_forward(const OpCall& call, const Places& out) {
 void convolution_back(const OpCall& call, const std::vector<View>& saved,
                       const std::vector<View>& down, const Places& to) {
   Scratch scratch;
-  Convolution a = convolution_of(call, scratch);
+  Convolution a = convolution_of(call, scratch, false);
   a.y = only_read(saved[0], scratch);
   cells().dense.convolution_backward(a, contiguous<float>(down[0], scratch), {to[0], to[1], to[2]});
 }
 
-// --- softmax: x [..., M], over the last axis. ---
+// --- attention: q [N, L, h E], k [N, S, h E], v [N, S, h V], or one array [N, L, 3 h E] of all
+// three; settings: h, and the scale. ---
 
-Shapes softmax_shapes(const MaybeArrays& in, const Settings&) {
-  if (!in[0]->size() || in[0]->ndim() < 1 || in[0]->ndim() > 4) return {};
-  return {in[0]->shape()};
-}
+struct AttentionSizes {
+  int N, L, S, E, V;  // E, V: of all heads
 
-double softmax_work(const MaybeArrays& in) { return 40.0 * static_cast<double>(in[0]->size()); }
-
-struct Rows {
-  std::ptrdiff_t rows, n;
-
-  explicit Rows(const View& x) : n(x.shape[x.rank - 1]) { rows = x.size() / n; }
+  explicit AttentionSizes(const MaybeArrays& in) : N(in[0]->shape(0)), L(in[0]->shape(1)), S(L) {
+    E = V = in[0]->shape(2) / 3;
+    if (!in[1]) return;
+    S = in[1]->shape(1);
+    E = in[0]->shape(2);
+    V = in[2]->shape(2);
+  }
 };
 
-void softmax_forward(const OpCall& call, const Places& out) {
+Shapes attention_shapes(const MaybeArrays& in, const Settings& settings) {
+  const int heads = static_cast<int>(setting(settings, 0, 0));
+  for (const auto& one : in)
+    if (one && (one->ndim() != 3 || !one->size())) return {};
+  if (in[1].has_value() != in[2].has_value() || heads < 1 || !(settings[1] > 0)) return {};
+  const AttentionSizes n(in);
+  if (n.E % heads || n.V % heads || (!in[1] && in[0]->shape(2) % 3)) return {};
+  if (in[1] && (in[1]->shape() != mx::Shape{n.N, n.S, n.E} || in[2]->shape(0) != n.N ||
+                in[2]->shape(1) != n.S))
+    return {};
+  return {{n.N, n.L, n.V}, {n.N, heads, n.L, n.S}};
+}
+
+double attention_work(const MaybeArrays& in) {
+  const AttentionSizes n(in);
+  return 2.0 * n.N * n.L * n.S * (n.E + n.V);
+}
+
+Attention attention_of(const OpCall& call, Scratch& scratch) {
+  const bool packed = !call.in[1].data;
+  const std::ptrdiff_t heads = setting(call.settings, 0, 0), parts = packed ? 3 : 1;
+  Attention a;
+  a.heads = heads;
+  a.scale = static_cast<float>(call.settings[1]);
+  a.N = call.size(0, 0);
+  a.L = call.size(0, 1);
+  a.S = call.size(packed ? 0 : 1, 1);
+  a.E = call.size(0, 2) / parts / heads;
+  a.V = call.size(packed ? 0 : 2, 2) / parts / heads;
+  Matrices* const sides[] = {&a.q, &a.k, &a.v};
+  for (std::size_t k = 0; k < 3; ++k) {
+    if (packed && k) {
+      *sides[k] = a.q;
+      sides[k]->first.data += static_cast<std::ptrdiff_t>(k) * heads * a.E;
+      continue;
+    }
+    const View& x = call.in[k];
+    const std::ptrdiff_t width = x.shape[2];
+    const bool direct = x.strides[2] == 1 || width == 1;
+    const float* const data =
+        direct ? static_cast<const float*>(x.data) : contiguous<float>(x, scratch);
+    const std::ptrdiff_t row = direct ? x.strides[1] : width;
+    *sides[k] = {{data, row, 1}, direct ? x.strides[0] : x.shape[1] * width, width / parts / heads};
+  }
+  return a;
+}
+
+void attention_forward(const OpCall& call, const Places& out) {
   Scratch scratch;
-  const Rows x(call.in[0]);
-  cells().dense.softmax(x.rows, x.n, contiguous<float>(call.in[0], scratch), out[0]);
+  Attention a = attention_of(call, scratch);
+  a.y = out[0];
+  a.weights = out.size() > 1 ? out[1] : nullptr;
+  cells().dense.attention(a);
 }
 
-void softmax_back(const OpCall& call, const std::vector<View>& saved, const std::vector<View>& down,
-                  const Places& to) {
+void attention_back(const OpCall& call, const std::vector<View>& saved,
+                    const std::vector<View>& down, const Places& to) {
   Scratch scratch;
-  const Rows x(call.in[0]);
-  cells().dense.softmax_backward(x.rows, x.n, contiguous<float>(saved[0], scratch),
-                                 contiguous<float>(down[0], scratch), to[0]);
-}
-
-// --- layer norm: x [..., M], gamma [M], beta [M] or none; settings: eps. ---
-
-Shapes layer_norm_shapes(const MaybeArrays& in, const Settings& settings) {
-  auto shapes = softmax_shapes(in, settings);
-  for (int k = 1; k < 3; ++k)
-    if (in[k] && (in[k]->ndim() != 1 || in[k]->shape(0) != in[0]->shape(-1))) return {};
-  return shapes;
-}
-
-Norm norm_of(const OpCall& call, Scratch& scratch) {
-  return {contiguous<float>(call.in[1], scratch), contiguous<float>(call.in[2], scratch),
-          static_cast<float>(call.settings[0])};
-}
-
-void layer_norm_forward(const OpCall& call, const Places& out) {
-  Scratch scratch;
-  const Rows x(call.in[0]);
-  cells().dense.layer_norm(x.rows, x.n, contiguous<float>(call.in[0], scratch),
-                           norm_of(call, scratch), out[0]);
-}
-
-void layer_norm_back(const OpCall& call, const std::vector<View>&, const std::vector<View>& down,
-                     const Places& to) {
-  Scratch scratch;
-  const Rows x(call.in[0]);
-  cells().dense.layer_norm_backward(x.rows, x.n, contiguous<float>(call.in[0], scratch),
-                                    norm_of(call, scratch), contiguous<float>(down[0], scratch),
-                                    to[0], {to[1], to[2]});
-}
-
-// --- map: x of any shape; settings: which. ---
-
-Map map_of(const OpCall& call) { return static_cast<Map>(setting(call.settings, 0, 0)); }
-
-void map_forward(const OpCall& call, const Places& out) {
-  Scratch scratch;
-  const View& x = call.in[0];
-  cells().dense.map(map_of(call), x.size(), contiguous<float>(x, scratch), out[0]);
-}
-
-void map_back(const OpCall& call, const std::vector<View>&, const std::vector<View>& down,
-              const Places& to) {
-  Scratch scratch;
-  const View& x = call.in[0];
-  cells().dense.map_backward(map_of(call), x.size(), contiguous<float>(x, scratch),
-                             contiguous<float>(down[0], scratch), to[0]);
+  Attention a = attention_of(call, scratch);
+  a.weights = only_read(saved[1], scratch);
+  AttentionGradients d;
+  d.y = contiguous<float>(down[0], scratch);
+  if (down.size() > 1) d.weights = cotangent(down[1], scratch);
+  const std::ptrdiff_t E = a.heads * a.E, V = a.heads * a.V;
+  if (!call.in[1].data) {
+    d.q = to[0];
+    d.k = to[0] + E;
+    d.v = to[0] + 2 * E;
+    d.q_row = d.k_row = d.v_row = 3 * E;
+  } else {
+    d.q = to[0] ? to[0] : scratch.floats(a.N * a.L * E);
+    d.k = to[1] ? to[1] : scratch.floats(a.N * a.S * E);
+    d.v = to[2] ? to[2] : scratch.floats(a.N * a.S * V);
+    d.q_row = d.k_row = E;
+    d.v_row = V;
+  }
+  cells().dense.attention_backward(a, d);
 }
 
 // --- pooling: x [N, in, in', C]; settings: of both axes the window, the stride, the dilation, what
@@ -244,6 +268,8 @@ Shapes pooling_shapes(const MaybeArrays& in, const Settings& settings) {
   return {{x.shape(0), rows, columns, x.shape(3)}};
 }
 
+double pooling_work(const MaybeArrays& in) { return 40.0 * static_cast<double>(in[0]->size()); }
+
 void pooling_forward(const OpCall& call, const Places& out) {
   Scratch scratch;
   Pooling p = pooling_of(call.settings, call.in[0].shape);
@@ -264,10 +290,9 @@ void pooling_back(const OpCall& call, const std::vector<View>& saved, const std:
 constexpr OpKind kKinds[] = {
     {"LSTMBridgeProducts", 2, 1, products_shapes, products_work, products_forward, products_back},
     {"LSTMBridgeConvolution", 3, 1, convolution_shapes, convolution_work, convolution_forward, convolution_back},
-    {"LSTMBridgeSoftmax", 1, 1, softmax_shapes, softmax_work, softmax_forward, softmax_back},
-    {"LSTMBridgeLayerNorm", 3, 1, layer_norm_shapes, softmax_work, layer_norm_forward, layer_norm_back},
-    {"LSTMBridgeMap", 1, 1, softmax_shapes, softmax_work, map_forward, map_back},
-    {"LSTMBridgePooling", 1, 1, pooling_shapes, softmax_work, pooling_forward, pooling_back},
+    {"LSTMBridgePooling", 1, 1, pooling_shapes, pooling_work, pooling_forward, pooling_back},
+    {"LSTMBridgeAttention", 3, 1, attention_shapes, attention_work, attention_forward, attention_back},
+    {"LSTMBridgeAttentionWeights", 3, 2, attention_shapes, attention_work, attention_forward, attention_back},
 };
 
 }  // namespace
@@ -275,7 +300,7 @@ constexpr OpKind kKinds[] = {
 const OpKind* dense_kind(const std::string& name) {
   for (const OpKind& kind : kKinds)
     if (name == kind.name) return &kind;
-  return nullptr;
+  return row_kind(name);
 }
 
 }  // namespace lstm_bridge

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "lasting.hpp"
@@ -55,14 +56,20 @@ class Store {
 
 Store& store() { return lasting<Store>(); }
 
+mx::allocator::Data memory(std::size_t bytes) {
+  if (bytes < kWorth) return mx::allocator::malloc(bytes);
+  const Shared piece = store().take(bytes);
+  return {piece->data.buffer(), [piece](mx::allocator::Buffer) { store().give_back(piece); }};
+}
+
 }  // namespace
 
-float* allocate_kept(mx::array& a) {
-  if (a.nbytes() < kWorth) {
-    a.set_data(mx::allocator::malloc(a.nbytes()));
+float* allocate_kept(mx::array& a, const mx::array* like) {
+  auto data = memory(a.nbytes());
+  if (like) {
+    a.set_data(std::move(data), like->data_size(), like->strides(), like->flags());
   } else {
-    const Shared piece = store().take(a.nbytes());
-    a.set_data({piece->data.buffer(), [piece](mx::allocator::Buffer) { store().give_back(piece); }});
+    a.set_data(std::move(data));
   }
   return a.data<float>();
 }

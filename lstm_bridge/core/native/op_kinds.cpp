@@ -82,7 +82,7 @@ void affine_back(const OpCall& call, const std::vector<View>& saved, const std::
 // --- squash: x of any shape; settings: the activation. ---
 
 Shapes squash_shapes(const MaybeArrays& in, const Settings&) {
-  if (!in[0]->size() || in[0]->ndim() > 3) return {};
+  if (!in[0]->size() || in[0]->ndim() > 4) return {};
   return {in[0]->shape()};
 }
 
@@ -92,7 +92,7 @@ void squash_forward(const OpCall& call, const Places& out) {
   Scratch scratch;
   const View& x = call.in[0];
   cells().squash(static_cast<Squash>(static_cast<int>(call.settings[0])), x.size(),
-                 contiguous<float>(x, scratch), out[0]);
+                 in_any_order(x, scratch), out[0]);
 }
 
 void squash_back(const OpCall& call, const std::vector<View>& saved, const std::vector<View>& down,
@@ -381,7 +381,7 @@ void one_state_back(const OpCall& call, const std::vector<View>& saved,
 
 constexpr OpKind kKinds[] = {
     {"LSTMBridgeAffine", 3, 1, affine_shapes, affine_work, affine_forward, affine_back},
-    {"LSTMBridgeSquash", 1, 1, squash_shapes, squash_work, squash_forward, squash_back},
+    {"LSTMBridgeSquash", 1, 1, squash_shapes, squash_work, squash_forward, squash_back, -1, Lies::kInAnyOrder},
     {"LSTMBridgeMLSTM", kMBranch + 4 * kBranches, 3, mlstm_shapes, mlstm_work, mlstm_forward, mlstm_back},
     {"LSTMBridgeSLSTM", kSNorm + 2 * kSLSTMNorms, 3, slstm_shapes, slstm_work, slstm_forward, slstm_back},
     {"LSTMBridgeGRU", kOneInputs, 2, one_state_shapes<3>, one_state_work, gru_forward, one_state_back<3>, kOneMask},

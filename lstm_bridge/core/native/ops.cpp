@@ -9,6 +9,7 @@
 
 #include "at_hand.hpp"
 #include "casts.hpp"
+#include "kept.hpp"
 #include "mlx/device.h"
 #include "mlx/ops.h"
 #include "mlx/primitives.h"
@@ -101,7 +102,7 @@ class Back : public Operation {
     for (std::size_t k = first; k < inputs.size(); ++k)
       (k < first + request_.shapes.size() ? saved : down).emplace_back(inputs[k]);
     Places to(request_.present.size(), nullptr);
-    for (std::size_t k = 0; k < wanted_.size(); ++k) to[place(wanted_[k])] = allocate(outputs[k]);
+    for (std::size_t k = 0; k < wanted_.size(); ++k) to[place(wanted_[k])] = allocate_kept(outputs[k]);
     dispatch(stream(), inputs, outputs,
              [kind = request_.kind, call, saved, down, to] { kind->backward(call, saved, down, to); });
   }
@@ -156,7 +157,17 @@ class There : public Operation {
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
     Places out;
-    for (auto& one : outputs) out.push_back(allocate(one));
+    const bool follows = request_.kind->follows(View(inputs[0]));
+    for (auto& one : outputs) {
+      if (!out.empty() || !follows) {
+        out.push_back(allocate_kept(one));
+      } else if (inputs[0].is_donatable()) {
+        one.copy_shared_buffer(inputs[0]);
+        out.push_back(one.data<float>());
+      } else {
+        out.push_back(allocate_kept(one, &inputs[0]));
+      }
+    }
     dispatch(stream(), inputs, outputs,
              [kind = request_.kind, call = request_.call(inputs), out] { kind->forward(call, out); });
   }
@@ -209,7 +220,11 @@ Arrays at_once(const OpKind& kind, const MaybeArrays& inputs, const Settings& se
   for (const auto& one : inputs) call.in.push_back(one ? wide(View(*one), scratch) : View());
   std::vector<Written> all;
   Places out;
-  for (const auto& shape : shapes) out.push_back(all.emplace_back(shape, own, scratch).data());
+  const mx::array* like = kind.follows(View(*inputs[0])) ? &*inputs[0] : nullptr;
+  for (const auto& shape : shapes) {
+    out.push_back(all.emplace_back(shape, own, scratch, like).data());
+    like = nullptr;
+  }
   kind.forward(call, out);
   Arrays done;
   for (Written& one : all) done.push_back(one.done());

@@ -33,7 +33,8 @@ void relax() {
 #endif
 }
 
-void wait_while(std::atomic<int>& value, int old) {
+// Meanwhile `awake` counts the threads that would notice a change soon.
+void wait_while(std::atomic<int>& value, int old, std::atomic<int>* awake = nullptr) {
   for (int k = 0; k < kSpins; ++k) {
     if (value.load(std::memory_order_acquire) != old) return;
     relax();
@@ -42,7 +43,9 @@ void wait_while(std::atomic<int>& value, int old) {
     if (value.load(std::memory_order_acquire) != old) return;
     std::this_thread::yield();
   }
+  if (awake) awake->fetch_sub(1, std::memory_order_relaxed);
   value.wait(old, std::memory_order_acquire);
+  if (awake) awake->fetch_add(1, std::memory_order_relaxed);
 }
 
 // Processors that this process may run on, which a container or taskset makes fewer.
@@ -59,6 +62,7 @@ class Pool {
   Pool() : size_(std::clamp(processors(), 1, kMostThreads)) {}
 
   int size() const { return size_; }
+  bool awake() const { return size_ > 1 && awake_.load(std::memory_order_relaxed) >= size_ - 1; }
 
   void run(int count, void (*job)(void*, int, int), void* context) {
     std::unique_lock lock(busy_, std::try_to_lock);
@@ -132,8 +136,9 @@ class Pool {
   }
 
   void work(int id, int seen) {
+    awake_.fetch_add(1, std::memory_order_relaxed);
     for (;;) {
-      wait_while(epoch_, seen);
+      wait_while(epoch_, seen, &awake_);
       seen = epoch_.load(std::memory_order_acquire);
       if (seen & kWhoComes) {
         help();
@@ -154,6 +159,7 @@ class Pool {
   int pieces_ = 0;
   std::atomic<int> epoch_{0};
   std::atomic<int> pending_{0};
+  std::atomic<int> awake_{0};  // workers
   std::atomic<int> next_{0}, helpers_{kClosed};
 };
 
@@ -237,6 +243,8 @@ void use_large_pages(void* p, std::size_t bytes) {
 }
 
 int thread_count() { return pool().size(); }
+
+bool workers_awake() { return pool().awake(); }
 
 void run_threads(int count, void (*job)(void*, int, int), void* context) {
   if (count < 2) return job(context, 0, 1);

@@ -22,6 +22,10 @@ class Barrier {
 // How many threads a call may use.
 int thread_count();
 
+// Whether all workers would begin at once: they sleep soon after a call, and waking one takes longer
+// than much of what it could help with.
+bool workers_awake();
+
 // Call job(context, id, count) once on each of `count` threads, the caller being id 0. While
 // another call holds the workers, this one goes on alone: job is called once, with count 1.
 void run_threads(int count, void (*job)(void*, int, int), void* context);

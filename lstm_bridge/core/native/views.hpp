@@ -63,6 +63,19 @@ struct View {
     v.compact = v.in_order();
     return v;
   }
+  // With the axes in the order in which another's lie in memory.
+  View ordered_as(const View& other) const {
+    int order[4] = {0, 1, 2, 3};
+    std::stable_sort(order, order + rank,
+                     [&](int a, int b) { return other.strides[a] > other.strides[b]; });
+    View v = *this;
+    for (int k = 0; k < rank; ++k) {
+      v.shape[k] = shape[order[k]];
+      v.strides[k] = strides[order[k]];
+    }
+    v.compact = v.in_order();
+    return v;
+  }
   // With an axis of one in front.
   View inside() const {
     View v = *this;
@@ -141,10 +154,16 @@ inline Matrix matrix(const View& v) {
 // quarter of that.
 constexpr double kAtOnce = 16e6;
 
-inline mx::array empty(mx::Shape shape, mx::Dtype dtype) {
+// One without gaps whose axes lie in the order of another's, if that is given.
+inline mx::array empty(mx::Shape shape, mx::Dtype dtype, const mx::array* like = nullptr) {
   std::size_t bytes = mx::size_of(dtype);
   for (const auto n : shape) bytes *= static_cast<std::size_t>(n);
-  return mx::array(mx::allocator::malloc(bytes), std::move(shape), dtype);
+  auto memory = mx::allocator::malloc(bytes);
+  if (!like) return mx::array(std::move(memory), std::move(shape), dtype);
+  mx::array a(std::move(shape), dtype, nullptr, {});
+  a.set_data(std::move(memory), like->data_size(), like->strides(), like->flags());
+  a.set_status(mx::array::Status::available);
+  return a;
 }
 
 inline float* allocate(mx::array& a) {

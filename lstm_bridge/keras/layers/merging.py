@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import mlx.core as mx
 
 from lstm_bridge.core.products import matmul
+from lstm_bridge.core.sums import add
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
@@ -98,7 +99,7 @@ class Add(_Merge):
     Source: keras.layers.Add 3.15.
     """
 
-    COMBINE = staticmethod(mx.add)
+    COMBINE: ClassVar[Any] = staticmethod(add)
 
 
 @keras_export("keras.layers")
@@ -111,7 +112,7 @@ class Multiply(_Merge):
     Source: keras.layers.Multiply 3.15.
     """
 
-    COMBINE = staticmethod(mx.multiply)
+    COMBINE: ClassVar[Any] = staticmethod(mx.multiply)
 
     def _merged(self, arrays: list[mx.array], masks: list[mx.array | None]) -> mx.array:
         filled = [
@@ -149,7 +150,7 @@ class Maximum(_Extreme):
     Source: keras.layers.Maximum 3.15.
     """
 
-    COMBINE = staticmethod(mx.maximum)
+    COMBINE: ClassVar[Any] = staticmethod(mx.maximum)
 
 
 @keras_export("keras.layers")
@@ -162,7 +163,7 @@ class Minimum(_Extreme):
     Source: keras.layers.Minimum 3.15.
     """
 
-    COMBINE = staticmethod(mx.minimum)
+    COMBINE: ClassVar[Any] = staticmethod(mx.minimum)
 
 
 @keras_export("keras.layers")
@@ -175,7 +176,7 @@ class Average(_Merge):
     Source: keras.layers.Average 3.15.
     """
 
-    COMBINE = staticmethod(mx.add)
+    COMBINE: ClassVar[Any] = staticmethod(add)
 
     def _merged(self, arrays: list[mx.array], masks: list[mx.array | None]) -> mx.array:
         return super()._merged(arrays, masks) / len(arrays)
@@ -191,7 +192,7 @@ class Subtract(_Merge):
     Source: keras.layers.Subtract 3.15.
     """
 
-    COMBINE = staticmethod(mx.subtract)
+    COMBINE: ClassVar[Any] = staticmethod(mx.subtract)
 
     def build(self, input_shape: Shape) -> None:
         """Check that there are two inputs."""

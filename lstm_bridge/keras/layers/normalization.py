@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
-from lstm_bridge.core.normal import layer_norm
+from lstm_bridge.core.normal import batch_norm, layer_norm
 from lstm_bridge.errors import ShapeError, UnsupportedError, UsageError
 from lstm_bridge.keras.layers.call_spec import Shape
 from lstm_bridge.keras.layers.layer import Layer
@@ -130,20 +130,14 @@ class BatchNormalization(WeightedLayer):
                 f"{self.name} mask", expected=f"{inputs.ndim - 1} axes", got=str(mask.ndim)
             )
         x = _wide(inputs)
-        wide = [1] * x.ndim
-        wide[self.axis] = -1
         mean, variance = (a.astype(x.dtype) for a in (self.moving_mean, self.moving_variance))
         if training and self.trainable:
             mean, variance = self._moments(x, mask)
             self._move("moving_mean", mean)
             self._move("moving_variance", variance)
-        factor = mx.rsqrt(variance + self.epsilon)
-        if self.gamma is not None:
-            factor = factor * self.gamma.astype(x.dtype)
-        shift = -mean * factor
-        if self.beta is not None:
-            shift = shift + self.beta.astype(x.dtype)
-        y: mx.array = x * factor.reshape(wide) + shift.reshape(wide)
+        gamma, beta = (None if a is None else a.astype(x.dtype) for a in (self.gamma, self.beta))
+        moved = mx.moveaxis(x, self.axis, -1)
+        y = mx.moveaxis(batch_norm(moved, mean, variance, gamma, beta, self.epsilon), -1, self.axis)
         return y.astype(self.compute_type)
 
     def _moments(self, x: mx.array, mask: mx.array | None) -> tuple[mx.array, mx.array]:

@@ -19,7 +19,7 @@ from lstm_bridge.torch.aten import ATEN
 from lstm_bridge.torch.nn import functional
 from lstm_bridge.torch.nn.utils import rnn
 from lstm_bridge.torch.tensor import FUNCTIONS
-from lstm_bridge.torch.tensor.arithmetic import floor_divide, matmul, mul, remainder
+from lstm_bridge.torch.tensor.arithmetic import add, floor_divide, matmul, mul, remainder
 from lstm_bridge.torch.tensor.indexing import getitem, setitem
 
 _ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
@@ -82,12 +82,12 @@ def make_tuple(*values: Any) -> tuple[Any, ...]:
 _OPERATORS: dict[str, Operation] = {
     name: getattr(operator, name)
     for name in (
-        "add", "sub", "truediv", "pow", "neg", "pos", "abs", "invert", "eq", "ne",
+        "sub", "truediv", "pow", "neg", "pos", "abs", "invert", "eq", "ne",
         "lt", "le", "gt", "ge", "and_", "or_", "xor", "not_",
     )
 } | {
-    "matmul": matmul, "mul": mul, "floordiv": floor_divide, "mod": remainder, "getitem": getitem,
-    "setitem": setitem,
+    "add": add, "matmul": matmul, "mul": mul, "floordiv": floor_divide, "mod": remainder,
+    "getitem": getitem, "setitem": setitem,
 }  # fmt: skip
 
 _PYTHON: dict[str, Operation] = {

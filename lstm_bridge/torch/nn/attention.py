@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import mlx.core as mx
 
+from lstm_bridge.core.attention import attend
 from lstm_bridge.core.products import matmul
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.torch.dtypes import float_dtype
@@ -136,12 +137,13 @@ class MultiheadAttention(Module):
                 expected="all 2D or all 3D",
                 got=f"{query.ndim}D, {key.ndim}D, {value.ndim}D",
             )
-        inputs = [self._batch_first(x, batched) for x in (query, key, value)]
+        given = [query] if query is key is value and self._same_width else [query, key, value]
+        inputs = [self._batch_first(x, batched) for x in given]
         if key_padding_mask is not None and not batched:
             key_padding_mask = key_padding_mask[None]
-        y, weights = self._attend(inputs, key_padding_mask, attn_mask)
+        y, weights = self._attend(inputs, key_padding_mask, attn_mask, need_weights)
         y = y[0] if not batched else (y if self.batch_first else y.swapaxes(0, 1))
-        if not need_weights:
+        if weights is None or not need_weights:
             return y, None
         weights = mx.mean(weights, axis=1) if average_attn_weights else weights
         return y, (weights if batched else weights[0])
@@ -152,10 +154,20 @@ class MultiheadAttention(Module):
         return x if self.batch_first else x.swapaxes(0, 1)
 
     def _attend(
-        self, inputs: list[mx.array], padding: mx.array | None, mask: mx.array | None
-    ) -> tuple[mx.array, mx.array]:
+        self,
+        inputs: list[mx.array],
+        padding: mx.array | None,
+        mask: mx.array | None,
+        need_weights: bool,
+    ) -> tuple[mx.array, mx.array | None]:
         """Attend with ``[N, L, E]`` and ``[N, S, ·]``: output and weights ``[N, h, L, S]``."""
-        q, k, v = self._projected(inputs)
+        projected = self._projected(inputs)
+        changed = self.bias_k is not None or self.add_zero_attn or (self.dropout and self.training)
+        if padding is None and mask is None and not changed:
+            done = attend(projected, self.num_heads, self.head_dim**-0.5, need_weights)
+            if done is not None:
+                return self.out_proj(done[0]), done[1]
+        q, k, v = projected if len(projected) == 3 else mx.split(projected[0], 3, axis=-1)
         N, L, E = q.shape
         extra = 0
         if self.bias_k is not None and self.bias_v is not None:
@@ -178,6 +190,9 @@ class MultiheadAttention(Module):
         return self.out_proj(y), weights
 
     def _projected(self, inputs: list[mx.array]) -> list[mx.array]:
+        """Queries, keys and values; of one input for all of them side by side."""
+        if len(inputs) == 1:
+            return [functional.linear(inputs[0], self.in_proj_weight, self.in_proj_bias)]
         if self._same_width:
             matrices = list(mx.split(self.in_proj_weight, 3))
         else:

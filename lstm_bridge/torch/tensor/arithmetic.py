@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from lstm_bridge.core import products
+from lstm_bridge.core import products, sums
 from lstm_bridge.core.exponentials import erf, exponential
 from lstm_bridge.errors import ShapeError, UsageError
 from lstm_bridge.torch.nn import functional
@@ -24,7 +24,7 @@ Value = Any  # an array, or a number
 
 def add(input: Value, other: Value, *, alpha: float = 1) -> Value:  # noqa: A002
     """``input + alpha · other``."""
-    return input + (other if alpha == 1 else other * alpha)
+    return sums.add(input, other if alpha == 1 else other * alpha)
 
 
 def sub(input: Value, other: Value, *, alpha: float = 1) -> Value:  # noqa: A002

@@ -174,7 +174,8 @@ def tensor_split(
 def unbind(input: mx.array, dim: int = 0) -> tuple[mx.array, ...]:  # noqa: A002
     """The slices along an axis."""
     moved = mx.moveaxis(input, dim, 0)
-    return tuple(moved[k] for k in range(len(moved)))
+    # Slices are views; an index would copy.
+    return tuple(moved[k : k + 1].squeeze(0) for k in range(len(moved)))
 
 
 def flip(input: mx.array, *dims: Any) -> mx.array:  # noqa: A002

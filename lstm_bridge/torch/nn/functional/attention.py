@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from lstm_bridge.core.attention import attend
 from lstm_bridge.core.products import matmul
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.torch.nn.functional.activation import softmax
@@ -50,11 +51,28 @@ def scaled_dot_product_attention(
             "scaled_dot_product_attention", expected="attn_mask or is_causal", got="both"
         )
     scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if attn_mask is None and not dropout_p and not is_causal:
+        y = _of_heads(query, key, value, scale)
+        if y is not None:
+            return y
     if is_causal:
         attn_mask = mx.tri(query.shape[-2], key.shape[-2], dtype=mx.bool_)
     scores = matmul(query * scale, key.swapaxes(-1, -2))
     weights = dropout(softmax(masked(scores, attn_mask), -1), dropout_p)
     return matmul(weights, value)
+
+
+def _of_heads(q: mx.array, k: mx.array, v: mx.array, scale: float) -> mx.array | None:
+    """Attend with ``[N, h, ·, E]`` or ``[N, ·, E]`` by the kernel, None where it does not serve."""
+    if q.ndim == 3 == k.ndim == v.ndim:
+        done = attend((q, k, v), 1, scale)
+        return None if done is None else done[0]
+    if q.ndim != 4 or not q.shape[1] == k.shape[1] == v.shape[1]:
+        return None
+    done = attend([x.swapaxes(1, 2).flatten(2) for x in (q, k, v)], q.shape[1], scale)
+    if done is None:
+        return None
+    return mx.unflatten(done[0], 2, (q.shape[1], -1)).swapaxes(1, 2)
 
 
 def masked(scores: mx.array, mask: mx.array | None, hidden: bool = False) -> mx.array:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from lstm_bridge.core.maps import at_least_float32
+from lstm_bridge.core.arrays import at_least_float32
+from lstm_bridge.core.normal import batch_norm as batch_norm_of
 from lstm_bridge.core.normal import layer_norm as layer_norm_of
 from lstm_bridge.errors import ShapeError, UsageError
 
@@ -44,6 +45,8 @@ def layer_norm(
             expected=f"last axes {list(tail)}",
             got=str(list(input.shape)),
         )
+    if len(tail) == 1:
+        return layer_norm_of(input, weight, bias, eps)
     flat = input.reshape(*input.shape[: input.ndim - len(tail)], math.prod(tail))
     y = layer_norm_of(
         flat,
@@ -164,14 +167,9 @@ def normalised(
     eps: float,
 ) -> mx.array:
     """Return ``(x - mean) / sqrt(var + eps) · weight + bias``, one number for each channel."""
-    factor = mx.rsqrt(at_least_float32(found.var) + eps)
-    factor = factor if weight is None else factor * weight
     # Channels last, as a convolution leaves them in memory.
-    y = (mx.moveaxis(at_least_float32(x), 1, -1) - found.mean) * factor
-    if bias is not None:
-        # Its gradient is summed up in two stages: MLX's sums lose digits with their length.
-        y = y + mx.broadcast_to(bias, y.shape[-2:])
-    return mx.moveaxis(y, -1, 1).astype(x.dtype)
+    y = batch_norm_of(mx.moveaxis(x, 1, -1), found.mean, found.var, weight, bias, eps)
+    return mx.moveaxis(y, -1, 1)
 
 
 def _given(mean: mx.array | None, var: mx.array | None) -> Statistics | None:
