@@ -198,6 +198,33 @@ def _torch_attention(N: int) -> dict[str, Peer]:
     return _calls(Attentive(), torch.randn(N, 64, 32))
 
 
+# Of a CRNN's convolutions of 3 by 3: channels in and out, pixels, and the pooling behind.
+_CONVOLUTIONS = ((1, 16, 3200, 2), (16, 32, 800, 2), (32, 64, 200, (2, 1)), (64, 64, 100, (2, 1)))
+
+
+def _torch_crnn(N: int) -> dict[str, Peer]:
+    """Convolutions, batch norms and pooling, bidirectional LSTM, linear map: 32 by 100 pixels."""
+    import torch
+
+    class Recognizer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.images = torch.nn.Sequential()
+            for inputs, outputs, _, pooled in _CONVOLUTIONS:
+                self.images.append(torch.nn.Conv2d(inputs, outputs, 3, padding=1))
+                self.images.append(torch.nn.BatchNorm2d(outputs))
+                self.images.append(torch.nn.ReLU())
+                self.images.append(torch.nn.MaxPool2d(pooled))
+            self.lstm = torch.nn.LSTM(128, 64, batch_first=True, bidirectional=True)
+            self.head = torch.nn.Linear(128, 37)
+
+        def forward(self, x: Any) -> Any:
+            columns = self.images(x).flatten(1, 2).transpose(1, 2)
+            return self.head(self.lstm(columns)[0])
+
+    return _calls(Recognizer(), torch.randn(N, 1, 32, 100))
+
+
 def _calls(model: Any, x: Any) -> dict[str, Peer]:
     import mlx.core as mx
 
@@ -289,6 +316,17 @@ SUBJECTS = (
             "torch",
             partial(_torch_attention, N),
             _layer_flops(4 * 64 * (32 + 64) + 4 * 64 * 64 + 2 * 64 * 64, N, 64),
+            ("forward",),
+        )
+        for N in (1, 32)
+    ),
+    *(
+        Subject(
+            f"torch CRNN, {N}",
+            "torch",
+            partial(_torch_crnn, N),
+            _layer_flops(8 * 64 * (128 + 64) + 128 * 37, N, 25)
+            + 18 * N * sum(i * o * pixels for i, o, pixels, _ in _CONVOLUTIONS),
             ("forward",),
         )
         for N in (1, 32)
