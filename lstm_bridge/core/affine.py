@@ -16,6 +16,7 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
+from lstm_bridge.core import native
 from lstm_bridge.core.activations import Activation, relu
 from lstm_bridge.core.native.ops import DENSE_SERVES, Inputs, Operation
 
@@ -114,7 +115,10 @@ def _squash(x: mx.array, activation: Activation) -> mx.array:
 
 def _plain_affine(x: mx.array, W: mx.array, bias: mx.array | None, turned: bool) -> mx.array:
     columns = W if turned else W.T
-    return x @ columns if bias is None else mx.addmm(bias, x, columns)
+    if bias is None:
+        return x @ columns
+    # MLX 0.32's addmm fails where vmap maps the bias alone.
+    return x @ columns + bias if native.is_composing() else mx.addmm(bias, x, columns)
 
 
 def _composed_affine(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:

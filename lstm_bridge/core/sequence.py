@@ -192,7 +192,7 @@ def composed(arrays: list[mx.array], flags: list[bool]) -> list[mx.array]:
     both = bias if bias_h is None else bias_h if bias is None else bias + bias_h
     weights = replace(weights, bias=both, Wp=Wp)
     reverse, zero_masked = flags[9:]
-    with native.disabled():
+    with native.composing():
         done = run(
             weights, x, h, c, reverse=reverse, mask=mask, zero_masked=zero_masked, cells=True
         )

@@ -29,6 +29,7 @@ _NAME = "lstm_bridge.core.native._fused"
 _SECTIONS = (40, 48), (58, 60), (60, 62)  # in an ELF header: their table's place, width and length
 
 _off = ContextVar("lstm_bridge_native_off", default=False)
+_composing = ContextVar("lstm_bridge_composing", default=False)
 
 
 class Status(NamedTuple):
@@ -68,6 +69,22 @@ def disabled() -> Iterator[None]:
         yield
     finally:
         _off.reset(token)
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Compute with MLX's own operations, for a transformation that the kernel has not."""
+    token = _composing.set(True)
+    try:
+        with disabled():
+            yield
+    finally:
+        _composing.reset(token)
+
+
+def is_composing() -> bool:
+    """Say whether operations are composed for a transformation."""
+    return _composing.get()
 
 
 @contextmanager

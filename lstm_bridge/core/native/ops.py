@@ -50,5 +50,5 @@ class Operation:
         return module.run_op(self.name, inputs, settings)  # type: ignore[no-any-return]
 
     def _composed_alone(self, inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
-        with native.disabled():
+        with native.composing():
             return self.composed(inputs, settings)
