@@ -72,7 +72,19 @@ def layer_norm(x: mx.array, gamma: mx.array | None, beta: mx.array | None, eps: 
         done = _LAYER_NORM.fused((rows, ones, beta), (eps,))
         if done is not None:
             return done[0] if rows is x else done[0].reshape(x.shape)
-    return mx.fast.layer_norm(x, gamma, beta, eps)
+    return _composed_norm(x, gamma, beta, eps)
+
+
+def _composed_norm(
+    x: mx.array, gamma: mx.array | None, beta: mx.array | None, eps: float
+) -> mx.array:
+    if x.dtype != mx.float64:
+        return mx.fast.layer_norm(x, gamma, beta, eps)
+    # MLX's own has float32's precision there too.
+    from_mean = x - mx.mean(x, axis=-1, keepdims=True)
+    y = from_mean * mx.rsqrt(mx.mean(mx.square(from_mean), axis=-1, keepdims=True) + eps)
+    y = y if gamma is None else y * gamma
+    return y if beta is None else y + beta
 
 
 def batch_norm(
@@ -138,7 +150,7 @@ def _softmax_of(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
 def _layer_norm_of(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:
     x, gamma, beta = inputs
     assert x is not None
-    return [mx.fast.layer_norm(x, gamma, beta, settings[0])]
+    return [_composed_norm(x, gamma, beta, settings[0])]
 
 
 def _batch_norm_of(inputs: Inputs, settings: Sequence[float]) -> list[mx.array]:

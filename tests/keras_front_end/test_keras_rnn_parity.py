@@ -121,6 +121,39 @@ def test_a_cell_s_own_initial_states_are_taken(twins: SimpleNamespace, kind: str
     twin.assert_caught(question, from_zero)
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+@pytest.mark.parametrize("method", ["get_initial_state", "inner_loop"])
+def test_so_are_a_layer_s(twins: SimpleNamespace, kind: str, method: str) -> None:
+    def make(lib: Any, dtype: str) -> Any:
+        class Started(getattr(lib.layers, kind)):  # type: ignore[misc]
+            pass
+
+        def from_half(self: Any, batch_size: int) -> Any:
+            return [state + 0.5 for state in super(Started, self).get_initial_state(batch_size)]
+
+        def moved(
+            self: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False
+        ) -> Any:
+            states = [state + 0.5 for state in initial_state]
+            last, outputs, states = super(Started, self).inner_loop(
+                sequences=sequences, initial_state=states, mask=mask, training=training
+            )
+            return last, outputs * 2, states
+
+        setattr(Started, method, {"get_initial_state": from_half, "inner_loop": moved}[method])
+        return Started(3, return_sequences=True, dtype=dtype)
+
+    twin = twins.build(make, (N, L, D), 5)
+    question = twins.Question(twins.distinct((N, L, D), 9))
+    twin.assert_same(question)
+
+    def plain(layer: Any, question: Any) -> Any:
+        setattr(type(layer), method, getattr(type(layer).__mro__[1], method))
+        return twins.ask_ours(layer, question)
+
+    twin.assert_caught(question, plain)
+
+
 @pytest.mark.parametrize("kind", ["one", "list", "own"])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_stateful_layers_go_on_where_they_stopped(

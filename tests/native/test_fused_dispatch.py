@@ -11,12 +11,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from native_problems import Problem, outputs, problem, truth
-from native_ways import apart, compilations, graph, transformations
+from native_ways import apart, compilations, graph, second_derivatives, transformations
 
 from lstm_bridge.core import native, sequence
 from lstm_bridge.core.paths import portable
 from lstm_bridge.core.weights import LSTMWeights
 from lstm_bridge.equivalence.judge import judge
+from lstm_bridge.torch import nn
 
 needs_kernel = pytest.mark.skipif(
     not native.status().serves, reason=f"the fused kernel does not serve: {native.status().reason}"
@@ -147,6 +148,22 @@ def test_transformations_give_what_they_give_without_it() -> None:
 
     both = (a["x"], a["Wh"])
     assert not apart(transformations(y, *both) | compilations(y, *both), 2e-5)
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.LSTMCell])
+def test_second_derivatives_by_every_parameter(layer: Any) -> None:
+    model = layer(3, 5)
+    names = sorted(model.parameters())
+    shape = (4, 2, 3) if layer is nn.LSTM else (4, 3)
+    x = mx.array(np.random.default_rng(3).normal(size=shape).astype(np.float32))
+
+    def y(*parameters: mx.array) -> mx.array:
+        model.update(dict(zip(names, parameters, strict=True)))
+        return model(x)[0]
+
+    shapes = [model[name].shape for name in names]
+    drawn = [mx.random.normal(s, key=mx.random.key(k)) * 0.5 for k, s in enumerate(shapes)]
+    assert not apart(second_derivatives(y, drawn), 2e-5)
 
 
 def test_an_unused_output_and_a_broadcast_cotangent() -> None:

@@ -23,7 +23,7 @@ from native_one_state import (
     stepper,
     swapped,
 )
-from native_ways import apart, at_once, compilations, graph, transformations
+from native_ways import apart, at_once, compilations, graph, second_derivatives, transformations
 
 from lstm_bridge.core import gru, native, simple_rnn
 from lstm_bridge.core.activations import hard_sigmoid
@@ -149,6 +149,12 @@ def test_transformations_give_what_they_give_without_it(kind: str) -> None:
 
     both = (arrays[0], arrays[2])
     assert not apart(transformations(y, *both) | compilations(y, *both), 2e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_second_derivatives_by_every_input(kind: str) -> None:
+    run = runner(kind)
+    assert not apart(second_derivatives(lambda *a: run(*a)[0], draw(kind, (2, 4, 3, 5))[:-2]), 2e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

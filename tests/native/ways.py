@@ -32,6 +32,19 @@ def transformations(y: Function, x: mx.array, W: mx.array) -> dict[str, Way]:
     }
 
 
+def second_derivatives(y: Callable[..., mx.array], inputs: Sequence[mx.array]) -> dict[str, Way]:
+    """The gradient, by each input, of the square of all first gradients together."""
+    every = list(range(len(inputs)))
+
+    def loss(*inputs: mx.array) -> mx.array:
+        return y(*inputs).square().sum()
+
+    def steepness(*inputs: mx.array) -> mx.array:
+        return sum((g.square().sum() for g in mx.grad(loss, every)(*inputs)), mx.array(0.0))
+
+    return {f"by input {k}": lambda k=k: mx.grad(steepness, k)(*inputs) for k in every}  # type: ignore[misc]
+
+
 def compilations(y: Function, x: mx.array, W: mx.array) -> dict[str, tuple[Way, Way]]:
     """Calls by ``mx.compile``, and beside each the plain one.
 

@@ -273,7 +273,8 @@ void slstm_back(const OpCall& call, const std::vector<View>& saved, const std::v
 }
 
 // --- gru and rnn: x [L, N, D], Wx, Wh, bias, bias_h, h0, mask; settings: reverse, zero_masked, and
-// the activation or reset_after and update_first. One step is [N, D] or [D], its state and outputs like it. ---
+// the activation or reset_after and update_first. One step is [N, D] or [D], its state and outputs
+// like it. ---
 
 enum OneStateInput { kOneX, kOneWx, kOneWh, kOneBias, kOneBiasH, kOneH0, kOneMask, kOneInputs };
 

@@ -9,6 +9,7 @@
 
 #include "at_hand.hpp"
 #include "casts.hpp"
+#include "derivatives.hpp"
 #include "kept.hpp"
 #include "mlx/device.h"
 #include "mlx/ops.h"
@@ -57,24 +58,6 @@ struct Request {
   }
 };
 
-Arrays pick(const Arrays& all, const std::vector<int>& argnums) {
-  Arrays some;
-  for (const int k : argnums) some.push_back(all[static_cast<std::size_t>(k)]);
-  return some;
-}
-
-template <class F>
-Arrays push(const F& f, const Arrays& primals, const Arrays& tangents,
-            const std::vector<int>& argnums) {
-  const auto of_some = [&](const Arrays& some) {
-    Arrays all = primals;
-    for (std::size_t k = 0; k < argnums.size(); ++k)
-      all[static_cast<std::size_t>(argnums[k])] = some[k];
-    return f(all);
-  };
-  return mx::jvp(of_some, pick(primals, argnums), tangents).second;
-}
-
 class Operation : public mx::Primitive {
  public:
   Operation(mx::Stream stream, Request request)
@@ -109,7 +92,7 @@ class Back : public Operation {
 
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
              const Arrays&) override {
-    return pick(mx::vjp(composed_gradients(), primals, cotangents).second, argnums);
+    return gradients(composed_gradients(), primals, cotangents, argnums);
   }
 
   Arrays jvp(const Arrays& primals, const Arrays& tangents,
@@ -138,7 +121,7 @@ class Back : public Operation {
       const Arrays primals(inputs.begin(), inputs.begin() + n);
       const Arrays down(inputs.begin() + m, inputs.end());
       const auto f = [this](const Arrays& a) { return request_.run_composed(a); };
-      return pick(mx::vjp(f, primals, down).second, wanted_);
+      return gradients(f, primals, down, wanted_);
     };
   }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "call.hpp"
+#include "derivatives.hpp"
 #include "kept.hpp"
 #include "mlx/device.h"
 #include "mlx/ops.h"
@@ -114,9 +115,8 @@ class LSTMBackward : public Fused {
 
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
              const Arrays&) override {
-    auto all = mx::vjp([this](const Arrays& a) { return composed_gradients(a); }, primals,
-                       cotangents).second;
-    return pick(all, argnums);
+    return gradients([this](const Arrays& a) { return composed_gradients(a); }, primals, cotangents,
+                     argnums);
   }
 
   Arrays jvp(const Arrays& primals, const Arrays& tangents,
@@ -131,23 +131,6 @@ class LSTMBackward : public Fused {
     return {mx::vmap(f, axes)(inputs), std::vector<int>(wanted_.size(), 0)};
   }
 
-  static Arrays pick(const Arrays& all, const std::vector<int>& argnums) {
-    Arrays some;
-    for (const int k : argnums) some.push_back(all[k]);
-    return some;
-  }
-
-  template <class F>
-  static Arrays push(const F& f, const Arrays& primals, const Arrays& tangents,
-                     const std::vector<int>& argnums) {
-    const auto of_some = [&](const Arrays& some) {
-      Arrays all = primals;
-      for (std::size_t k = 0; k < argnums.size(); ++k) all[argnums[k]] = some[k];
-      return f(all);
-    };
-    return mx::jvp(of_some, pick(primals, argnums), tangents).second;
-  }
-
  private:
   // The saved outputs follow from the primals: all of a derivative goes through these.
   Arrays composed_gradients(const Arrays& inputs) const {
@@ -155,7 +138,7 @@ class LSTMBackward : public Fused {
     const Arrays primals(inputs.begin(), inputs.begin() + n);
     const Arrays down(inputs.begin() + n + 3, inputs.end());
     const auto f = [this](const Arrays& a) { return run_composed(options_, a); };
-    return pick(mx::vjp(f, primals, down).second, wanted_);
+    return gradients(f, primals, down, wanted_);
   }
 
   const std::vector<int> wanted_;
@@ -206,7 +189,7 @@ class LSTM : public Fused {
   Arrays jvp(const Arrays& primals, const Arrays& tangents,
              const std::vector<int>& argnums) override {
     const auto f = [this](const Arrays& a) { return outputs(a); };
-    return LSTMBackward::push(f, primals, tangents, argnums);
+    return push(f, primals, tangents, argnums);
   }
 
   std::pair<Arrays, std::vector<int>> vmap(const Arrays& inputs,

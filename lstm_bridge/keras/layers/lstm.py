@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-import mlx.core as mx
-
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.lstm_cell import CELL_NOTES, LSTMCell
-from lstm_bridge.keras.layers.rnn import RNN, RNN_NOTES
+from lstm_bridge.keras.layers.rnn import RNN, RNN_NOTES, shortcut_drops_all
 from lstm_bridge.keras.saving import keras_export
 
 
@@ -62,6 +60,7 @@ class LSTM(RNN):
     bias_constraint = _of_cell("bias_constraint")
     dropout = _of_cell("dropout")
     recurrent_dropout = _of_cell("recurrent_dropout")
+    _drops_all = shortcut_drops_all
 
     def __init__(
         self,
@@ -126,17 +125,6 @@ class LSTM(RNN):
         )
         _check_cudnn(use_cudnn)
         self.use_cudnn = use_cudnn
-
-    def inner_loop(
-        self, x: mx.array, states: Any, mask: mx.array | None, training: bool = False
-    ) -> tuple[mx.array, Any]:
-        """Run over time-major inputs; outputs stay at the inputs' time positions."""
-        # At a rate of 1 Keras's cell drops nothing, but its shortcut past the cell, which it takes
-        # unless one of these forbids it, drops everything.
-        shortcut = mask is None and not self.recurrent_dropout and self.use_cudnn == "auto"
-        if training and self.dropout == 1.0 and shortcut:
-            x = mx.zeros_like(x)
-        return super().inner_loop(x, states, mask, training=training)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments in Keras's own form."""

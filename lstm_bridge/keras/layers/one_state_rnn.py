@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-import mlx.core as mx
-
 from lstm_bridge.errors import UnsupportedError, UsageError
 from lstm_bridge.keras.layers.gru_cell import GRUCell
 from lstm_bridge.keras.layers.layer import Layer
 from lstm_bridge.keras.layers.lstm_cell import CELL_NOTES
 from lstm_bridge.keras.layers.recurrent_cell import OneStateCell
-from lstm_bridge.keras.layers.rnn import RNN, RNN_NOTES
+from lstm_bridge.keras.layers.rnn import RNN, RNN_NOTES, shortcut_drops_all
 from lstm_bridge.keras.layers.simple_rnn_cell import SIMPLE_NOTES, SimpleRNNCell
 from lstm_bridge.keras.saving import keras_export
 
@@ -106,6 +104,7 @@ class GRU(OneStateRNN):
         "use_cudnn": "'auto' and False: no effect here, because there is no cuDNN in MLX; "
         "True: refused for that reason",
     }
+    _drops_all = shortcut_drops_all
 
     def __init__(
         self,
@@ -143,16 +142,6 @@ class GRU(OneStateRNN):
                 "use_cudnn", expected="'auto' or False", got="True", fix="MLX has no cuDNN"
             )
         self.use_cudnn = use_cudnn
-
-    def inner_loop(
-        self, x: mx.array, states: Any, mask: mx.array | None, training: bool = False
-    ) -> tuple[mx.array, Any]:
-        """Run over time-major inputs; outputs stay at the inputs' time positions."""
-        # As in LSTM: Keras's shortcut past the cell drops everything at a rate of 1.
-        shortcut = mask is None and not self.recurrent_dropout and self.use_cudnn == "auto"
-        if training and self.dropout == 1.0 and shortcut:
-            x = mx.zeros_like(x)
-        return super().inner_loop(x, states, mask, training=training)
 
 
 @keras_export("keras.layers")

@@ -173,8 +173,10 @@ class RNN(Layer):
     reset_states = reset_state
 
     def _start(self, initial_state: Any, N: int) -> list[Any] | None:
-        """The states to start from, in the cell's dtype; None for the zeros of a known cell."""
-        known = getattr(self.cell, "starts_at_zero", False)
+        """The states to start from, in the cell's dtype; None for zeros that nobody asks for."""
+        own = type(self).get_initial_state is RNN.get_initial_state
+        own = own and type(self).inner_loop is RNN.inner_loop
+        known = own and getattr(self.cell, "starts_at_zero", False)
         if known and initial_state is None and not self.stateful:
             return None
         if self.stateful and self._states is not None:
@@ -223,22 +225,17 @@ class RNN(Layer):
         Raises:
             ShapeError: shapes that do not fit each other.
         """
-        N, L = sequences.shape[0], sequences.shape[1]
-        if L == 0:
+        if sequences.shape[1] == 0:
             raise ShapeError(f"{self.name} input", expected="at least one time step", got="none")
-        states = self._start(initial_state, N)
-        time_mask = None if mask is None else self._time_mask(mask, N, L)
+        start = self._start(initial_state, sequences.shape[0])
         try:
-            x = mx.swapaxes(sequences, 0, 1)
-            y, states = self.inner_loop(x, states, time_mask, training=training)
+            last, outputs, states = self.inner_loop(
+                sequences=sequences, initial_state=start, mask=mask, training=training
+            )
         finally:
             reset_dropout_masks(self.cell)
         dtype = self.compute_type
-        y = y[::-1] if self.go_backwards else y  # the order in which they were made
-        sequence = mx.swapaxes(y, 0, 1)
-        # Not y[-1]: a kept state may be that very slice, and mx.compile (0.32) loses one of two
-        # equal slices when stop_gradient stands behind the other.
-        output = (sequence if self.return_sequences else sequence[:, -1]).astype(dtype)
+        output = (outputs if self.return_sequences else last).astype(dtype)
         states = tree_map(lambda state: state.astype(dtype), states)
         if self.stateful:
             self._keep(states)
@@ -255,20 +252,41 @@ class RNN(Layer):
         return mx.transpose(mask.astype(mx.bool_))
 
     def inner_loop(
-        self, x: mx.array, states: Any, mask: mx.array | None, training: bool = False
-    ) -> tuple[mx.array, Any]:
-        """Run over time-major inputs; outputs stay at the inputs' time positions."""
+        self, sequences: mx.array, initial_state: Any, mask: Any, training: bool = False
+    ) -> tuple[mx.array, mx.array, Any]:
+        """Run the cell over ``[N, L, D]``, as ``call`` does around states, dtypes and results.
+
+        Args:
+            sequences: inputs, ``[N, L, D]``.
+            initial_state: list of states; None for the cell's own zeros.
+            mask: see ``call``.
+            training: see ``call``.
+
+        Returns:
+            The last output, all outputs in the order in which they were made, and the last states.
+        """
+        N, L = sequences.shape[0], sequences.shape[1]
+        x = mx.swapaxes(sequences, 0, 1)
+        x = mx.zeros_like(x) if self._drops_all(mask, training) else x
         options: dict[str, Any] = {
-            "reverse": self.go_backwards, "mask": mask, "zero_masked": self.zero_output_for_mask,
-        }  # fmt: skip
+            "reverse": self.go_backwards,
+            "mask": None if mask is None else self._time_mask(mask, N, L),
+            "zero_masked": self.zero_output_for_mask,
+        }
         if getattr(self.cell, "runs_over_time", False):
-            found: tuple[mx.array, Any] = self.cell.over_time(
-                x, states, training=training, **options
+            y, states = self.cell.over_time(x, initial_state, training=training, **options)
+        else:
+            y, states = step_by_step(
+                lambda x_t, s: call_cell(self.cell, x_t, s, training), x, initial_state, **options
             )
-            return found
-        return step_by_step(
-            lambda x_t, s: call_cell(self.cell, x_t, s, training), x, states, **options
-        )
+        outputs = mx.swapaxes(y[::-1] if self.go_backwards else y, 0, 1)
+        # Not y[-1]: a kept state may be that very slice, and mx.compile (0.32) loses one of two
+        # equal slices when stop_gradient stands behind the other.
+        return outputs[:, -1], outputs, states
+
+    def _drops_all(self, mask: mx.array | None, training: bool) -> bool:
+        """Whether nothing of the inputs reaches the cell."""
+        return False
 
     # --- configs ----------------------------------------------------------------------------
 
@@ -285,6 +303,15 @@ class RNN(Layer):
     @classmethod
     def _from_arguments(cls, arguments: dict[str, Any]) -> Self:
         return cls(deserialize_keras_object(arguments.pop("cell")), **arguments)
+
+
+def shortcut_drops_all(layer: Any, mask: mx.array | None, training: bool) -> bool:
+    """Whether Keras's shortcut past an LSTM's or GRU's cell drops everything.
+
+    At a rate of 1 the cell itself drops nothing; the shortcut is taken unless one of these forbids.
+    """
+    shortcut = mask is None and not layer.recurrent_dropout and layer.use_cudnn == "auto"
+    return training and layer.dropout == 1.0 and shortcut
 
 
 def reset_dropout_masks(cell: Any) -> None:
