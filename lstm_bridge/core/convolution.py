@@ -86,7 +86,8 @@ class Windows(NamedTuple):
         dilations: distance between a window's elements.
         before: zeros in front of an axis; what is left out of it where negative.
         behind: zeros behind it, likewise.
-        spreads: distance between the input's own elements, with zeros between. Default: 1.
+        spreads: distance between the input's own elements, with zeros between; beyond 1, nothing
+            may be left out: MLX leaves it out of what is not spread yet. Default: 1.
     """
 
     strides: Sequence[int]
