@@ -99,9 +99,9 @@ def _at_once(z: mx.array, sigma: Activation) -> tuple[mx.array, mx.array, mx.arr
 
 
 def _three_at_once(z: mx.array, sigma: Activation) -> tuple[mx.array, mx.array, mx.array, mx.array]:
-    three, g = mx.split(z, [z.shape[-1] // 4 * 3], axis=-1)
-    i, f, o = mx.split(sigma(three), 3, axis=-1)
-    return i, f, g, o
+    H = z.shape[-1] // 4
+    three = sigma(z[..., : 3 * H])
+    return three[..., :H], three[..., H : 2 * H], z[..., 3 * H :], three[..., 2 * H :]
 
 
 CANONICAL = Order(lambda i, f, g, o: [i, f, g, o], _apart)
@@ -116,7 +116,10 @@ def sigmoids_first(weights: LSTMWeights) -> LSTMWeights:
     """Return the weights with their gates in the order i, f, o, g."""
 
     def arranged(rows: mx.array) -> mx.array:
-        return mx.concatenate(SIGMOIDS_FIRST.of_gates(*mx.split(rows, 4)))
+        H = len(rows) // 4
+        # No mx.split: mx.compile merges equals, and fails where they have several outputs.
+        parts = (rows[k * H : (k + 1) * H] for k in range(4))
+        return mx.concatenate(SIGMOIDS_FIRST.of_gates(*parts))
 
     bias = None if weights.bias is None else arranged(weights.bias)
     return replace(weights, Wx=arranged(weights.Wx), Wh=arranged(weights.Wh), bias=bias)

@@ -237,7 +237,7 @@ def _slopes(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """All steps' local derivatives: of z by c (i, f, g) and h (o), of c by h, and f itself."""
     i, f, g, o = order.parts(z, sigmoid_of_many)
-    g = tanh_of_many(g)
+    g = mx.tanh(g)  # not tanh_of_many, whose own derivatives overflow: those of higher order
     new, kept = i * g, f * c_before
     through = order.of_gates(new * (1 - i), kept * (1 - f), i * (1 - g * g), h * (1 - o))
     to_c = o - h * _tanh_of_cell(h, o, c)

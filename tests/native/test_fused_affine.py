@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from itertools import product
 
@@ -179,6 +180,16 @@ def test_it_compiles() -> None:
     with mx.stream(mx.cpu):
         compiled = mx.compile(lambda x: affine(x, W, bias, mx.tanh))
         assert mx.array_equal(compiled(x), affine(x, W, bias, mx.tanh))
+
+
+def test_the_digits_do_not_depend_on_who_is_awake(variant: str) -> None:
+    x, W, bias, _ = draw((200, 130, 33))
+    found = []
+    for pause in (0.0, 0.3, 0.0, 0.3):  # after which the kernel's other threads sleep
+        mx.eval(affine(mx.ones((2000, 400)), mx.ones((400, 400)), None))
+        time.sleep(pause)
+        found.append(affine(x, W, bias))
+    assert all(mx.array_equal(one, found[0]) for one in found), variant
 
 
 def test_two_python_threads_at_once() -> None:

@@ -134,6 +134,14 @@ def test_what_is_no_number_poisons_what_it_does_in_mlx(
         assert not mx.any(mx.isnan(found[0][0])), "the neighbour in the batch"
 
 
+def test_scores_are_scaled_before_they_can_overflow(variant: str) -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = np.zeros((1, 2, 64), "f4"), np.zeros((1, 3, 64), "f4"), rng.normal(size=(1, 3, 2))
+    q[..., 0], k[0, :, 0] = 1e20, (1e19, 1, 2)
+    found = scaled_dot_product_attention(*(mx.array(a, mx.float32) for a in (q, k, v)))
+    assert np.allclose(np.array(found), v[:, :1].astype("f4")), variant
+
+
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=str)
 def test_half_precision(variant: str, dtype: mx.Dtype) -> None:
     q, k, v = (a.astype(dtype) for a in given(2, 5, 7, 3, 4, 6))

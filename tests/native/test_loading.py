@@ -52,11 +52,12 @@ def test_one_that_was_built_for_another_mlx(
     assert status == native.Status(False, f"built for mlx 0.1.2, but mlx {MINE} is running")
 
 
+@pytest.mark.parametrize("sources", [", sources = {MINE!r}, 'others'", " = {MINE!r}"])
 def test_one_that_was_built_from_other_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An editable installation whose sources moved on: its numbers may be wrong."""
-    code = f"mlx_version, sources = {MINE!r}, 'others'"
+    code = "mlx_version" + sources.replace("{MINE!r}", repr(MINE))
     status = loaded("native_stale", code, tmp_path, monkeypatch)
     assert not status.serves
     assert status.reason.startswith("built from other sources ")

@@ -253,7 +253,7 @@ def _load() -> _Loaded:
     if module.mlx_version != running:
         return _Loaded(None, f"built for mlx {module.mlx_version}, but mlx {running} is running")
     mine = digest()
-    if mine and module.sources != mine:
+    if mine and getattr(module, "sources", None) != mine:
         return _Loaded(None, "built from other sources than those beside it: install again")
     return _smoke(module)
 

@@ -135,7 +135,8 @@ class There : public Operation {
   const char* name() const override { return request_.kind->name; }
 
   bool is_equivalent(const Primitive& other) const override {
-    return request_ == static_cast<const There&>(other).request_;
+    // mx.compile merges equals, and fails where they have several outputs.
+    return request_.shapes.size() == 1 && request_ == static_cast<const There&>(other).request_;
   }
 
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
